@@ -1,0 +1,58 @@
+"""What every command of the project shares: absl start-up, one-line errors, exit codes, quiet TensorFlow.
+
+Exit codes: 0 done, 2 a mistake the user can mend (one line on stderr), 3 a score under the asked threshold, and
+Python's own 1 with a traceback for a bug of ours.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from affect.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_SCORE_TOO_LOW = 3
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Parses the flags, runs `main`, and ends the process with its exit code.
+
+    Args:
+      main: the command; it takes no arguments, reads its own flags, and returns an exit code or None for 0.
+    """
+    # TensorFlow's start-up notices say nothing to a user; TF_CPP_MIN_LOG_LEVEL=0 brings them back.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def guarded(argv: Sequence[str]) -> int:
+        if len(argv) > 1:
+            return _complain(f"unexpected argument {argv[1]!r}; every option is a flag, see --help")
+        logging.set_verbosity(logging.INFO)
+        try:
+            return main() or 0
+        except UserError as error:
+            return _complain(str(error))
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def say(message: str) -> None:
+    """Prints one line of progress at once, also where stdout is a pipe."""
+    print(message, flush=True)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv) if _asks_for_help(argv) else flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_complain(str(error).replace("\n", " ")))
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    return any(argument.lstrip("-").startswith("help") for argument in argv[1:])
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return EXIT_USER_ERROR

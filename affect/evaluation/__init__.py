@@ -1,0 +1,1 @@
+"""Weights to numbers and pictures: predictions, post-processing, scores, reports."""

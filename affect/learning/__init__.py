@@ -1,0 +1,1 @@
+"""Predictions to better weights: the objective, the training loop and what watches it."""

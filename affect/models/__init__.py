@@ -1,0 +1,1 @@
+"""Batches to predictions: the networks, in `keras.ops` and `keras.layers` only."""

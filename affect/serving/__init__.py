@@ -1,0 +1,1 @@
+"""Weights to other people's programs: SavedModel export."""

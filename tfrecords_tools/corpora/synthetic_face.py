@@ -1,0 +1,120 @@
+"""Video frames of one real face, warped: valence moves mouth and brows, speech moves the jaw, the head moves by itself.
+
+In: valence and mouth opening per frame and a seeded generator. Out: RGB frames [240, 320, 3]. The face is NASA's
+public-domain portrait of Eileen Collins, which scikit-image ships as `skimage.data.astronaut`; every "speaker" is a
+warp and a tint of that one face. Light changes and head motion are larger than what they could tell.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import skimage.data
+from scipy.ndimage import gaussian_filter1d
+
+HEIGHT, WIDTH = 240, 320
+# Where the 320 x 240 picture is cut from the 512 x 512 portrait, and the face's centre in the cut (pixels).
+CUT_TOP, CUT_LEFT = 8, 65
+FACE_CENTRE = (224.0 - CUT_LEFT, 118.0 - CUT_TOP)
+
+
+@dataclass(frozen=True)
+class Bump:
+    """A smooth local push: centre (x, y) in the portrait, reach in pixels, direction (x, y) of positive pushes."""
+
+    centre: tuple[float, float]
+    reach: float
+    direction: tuple[float, float]
+
+
+SMILE = (Bump((202, 140), 9, (-0.5, -1.0)), Bump((246, 138), 9, (0.5, -1.0)), Bump((224, 150), 10, (0.0, 0.5)))
+BROWS = (Bump((213, 91), 9, (-0.3, -1.0)), Bump((239, 92), 9, (0.3, -1.0)))
+JAW = (Bump((224, 162), 17, (0.0, 1.0)),)
+SHAPES = (  # identity: nose, cheeks, chin, eye distance
+    (Bump((224, 122), 14, (0.0, 1.0)),),
+    (Bump((188, 130), 16, (-1.0, 0.0)), Bump((262, 130), 16, (1.0, 0.0))),
+    (Bump((224, 172), 14, (0.0, 1.0)),),
+    (Bump((202, 100), 12, (-1.0, 0.0)), Bump((246, 101), 12, (1.0, 0.0))),
+)
+
+
+@dataclass(frozen=True)
+class Face:
+    """What differs between speakers: identity warp in pixels, tint per channel, contrast, expressiveness, mirroring."""
+
+    shape_px: tuple[float, ...]
+    tint: tuple[float, float, float]
+    contrast: float
+    expressiveness: float
+    mirrored: bool
+
+
+def draw_face(rng: np.random.Generator) -> Face:
+    """Draws one speaker's face."""
+    return Face(
+        shape_px=tuple(rng.uniform(-4.0, 4.0, size=len(SHAPES))),
+        tint=tuple(rng.uniform(0.8, 1.15, size=3)),
+        contrast=rng.uniform(0.75, 1.1),
+        expressiveness=rng.uniform(0.85, 1.15),
+        mirrored=bool(rng.integers(2)),
+    )
+
+
+def show(face: Face, valence: np.ndarray, opening: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yields uint8 RGB [240, 320, 3], one picture per frame of `valence`.
+
+    Args:
+      face: the speaker.
+      valence: [frames] in [-1, 1].
+      opening: [frames] in [0, 1], how far speech opens the mouth.
+      rng: seeded generator of head motion and light.
+    """
+    portrait = skimage.data.astronaut()[CUT_TOP : CUT_TOP + HEIGHT, CUT_LEFT : CUT_LEFT + WIDTH]
+    portrait = np.clip((portrait - 128.0) * face.contrast + 128.0, 0.0, 255.0).astype(np.uint8)
+    identity = sum(_field(bumps) * push for bumps, push in zip(SHAPES, face.shape_px, strict=True))
+    movable = np.stack([_field(bumps).ravel() for bumps in (SMILE, BROWS, JAW)])
+    strength = face.expressiveness * valence
+    pushes = np.stack([5.0 * strength, 3.5 * strength, 5.0 * opening], axis=1).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float32)
+    head, light = _head_motion(valence.size, rng), _light(valence.size, rng)
+    flat = np.broadcast_to(np.float32(face.tint), (HEIGHT, WIDTH, 3))
+    slope = flat * np.linspace(-1.0, 1.0, WIDTH, dtype=np.float32)[None, :, None]
+
+    for k in range(valence.size):
+        # remap asks where each pixel comes from, so a push outwards is subtracted.
+        source = cv2.transform(grid, head[k]) - identity - (pushes[k] @ movable).reshape(grid.shape)
+        picture = cv2.remap(portrait, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        shade = cv2.addWeighted(flat, light[k, 0], slope, light[k, 1], 0.0)
+        picture = cv2.multiply(picture, shade, dtype=cv2.CV_8U)
+        yield cv2.flip(picture, 1) if face.mirrored else picture
+
+
+def _field(bumps: tuple[Bump, ...]) -> np.ndarray:
+    """Displacement [240, 320, 2] in pixels (x, y) of a unit push."""
+    x, y = np.meshgrid(np.arange(WIDTH) + CUT_LEFT, np.arange(HEIGHT) + CUT_TOP)
+    field = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    for bump in bumps:
+        squared = (x - bump.centre[0]) ** 2 + (y - bump.centre[1]) ** 2
+        field += np.exp(-squared / (2.0 * bump.reach**2))[..., None] * np.float32(bump.direction)
+    return field
+
+
+def _head_motion(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Affine maps [frames, 2, 3] from the picture to the portrait: sway, tilt and leaning in, about the face."""
+    sway_x, sway_y, tilt, lean = (_wander(frames, 20, rng) for _ in range(4))
+    maps = np.empty((frames, 2, 3))
+    for k in range(frames):
+        maps[k] = cv2.getRotationMatrix2D(FACE_CENTRE, 4.0 * tilt[k], 1.0 + 0.05 * lean[k])
+        maps[k, :, 2] += (9.0 * sway_x[k], 5.0 * sway_y[k])
+    return maps
+
+
+def _light(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Gain and left-right slope of the light, [frames, 2]."""
+    return np.stack([1.0 + 0.12 * _wander(frames, 40, rng), 0.12 * _wander(frames, 60, rng)], axis=1)
+
+
+def _wander(frames: int, sigma_frames: float, rng: np.random.Generator) -> np.ndarray:
+    noise = gaussian_filter1d(rng.standard_normal(frames + 8 * int(sigma_frames)), sigma_frames, mode="wrap")
+    return np.clip((noise / noise.std())[:frames], -2.5, 2.5)
