@@ -1,10 +1,9 @@
-"""What every command of the project shares: absl start-up, one-line errors, exit codes, quiet TensorFlow.
+"""What every command of the project shares: absl start-up, one-line errors, exit codes.
 
 Exit codes: 0 done, 2 a mistake the user can mend (one line on stderr), 3 a score under the asked threshold, and
 Python's own 1 with a traceback for a bug of ours.
 """
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -22,13 +21,10 @@ def run(main: Callable[[], int | None]) -> None:
     Args:
       main: the command; it takes no arguments, reads its own flags, and returns an exit code or None for 0.
     """
-    # TensorFlow's start-up notices say nothing to a user; TF_CPP_MIN_LOG_LEVEL=0 brings them back.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
     def guarded(argv: Sequence[str]) -> int:
         if len(argv) > 1:
             return _complain(f"unexpected argument {argv[1]!r}; every option is a flag, see --help")
-        logging.set_verbosity(logging.INFO)
+        logging.set_verbosity(logging.WARNING)  # TensorFlow logs every saved checkpoint as information
         try:
             return main() or 0
         except UserError as error:

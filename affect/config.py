@@ -30,6 +30,7 @@ class ModelConfig:
       audio_framed: True convolves each frame on its own, False the whole window as one signal.
       video_net: "resnet50" (Keras), or "narrow", the same bottleneck structure at the sizes below.
       video_width: channels of the narrow network's stem; its last stage has 32 times as many.
+      video_stem_stride: stride of the narrow network's first convolution; ResNet-50 has 2.
       video_blocks: bottleneck blocks per stage of the narrow network.
       video_batch_norm_momentum: of the narrow network; Keras' 0.99 needs thousands of steps to settle.
       video_scaling: "unit" scales pixels to [0, 1]; "imagenet" is what Keras' ImageNet weights expect.
@@ -46,6 +47,7 @@ class ModelConfig:
     audio_framed: bool = False
     video_net: str = "resnet50"
     video_width: int = 64
+    video_stem_stride: int = 2
     video_blocks: tuple[int, ...] = (3, 4, 6, 3)
     video_batch_norm_momentum: float = 0.9
     video_scaling: str = "imagenet"
@@ -64,6 +66,7 @@ class ModelConfig:
         _require(groups_fit, "model.audio_channel_pool", self.audio_channel_pool, wanted)
         _require(self.video_net in ("resnet50", "narrow"), "model.video_net", self.video_net, "resnet50 or narrow")
         _require(self.video_width >= 1, "model.video_width", self.video_width, "at least 1")
+        _require(self.video_stem_stride >= 1, "model.video_stem_stride", self.video_stem_stride, "at least 1")
         _require(_positive(self.video_blocks, 4), "model.video_blocks", self.video_blocks, "four numbers >= 1")
         momentum = self.video_batch_norm_momentum
         _require(0.0 < momentum < 1.0, "model.video_batch_norm_momentum", momentum, "between 0 and 1")
@@ -83,7 +86,6 @@ class DataConfig:
       window_frames: frames of a training sequence; 150 is the paper's 6 s.
       eval_window_frames: frames of an evaluation window; the last of a recording is padded and masked.
       standardise: "recording" takes off the recording's mean and divides by its deviation, "none" leaves [-1, 1).
-      label_delay_secs: labels are read this much later than the frame, >= 0; makes up for slow raters.
       shuffle_windows: size of the shuffle buffer, in windows not yet decoded.
     """
 
@@ -91,7 +93,6 @@ class DataConfig:
     window_frames: int = 150
     eval_window_frames: int = 150
     standardise: str = "recording"
-    label_delay_secs: float = 0.0
     shuffle_windows: int = 256
 
     def __post_init__(self):
@@ -99,7 +100,6 @@ class DataConfig:
         _require(self.eval_window_frames >= 1, "data.eval_window_frames", self.eval_window_frames, "at least 1")
         known = ("recording", "none")
         _require(self.standardise in known, "data.standardise", self.standardise, "recording or none")
-        _require(self.label_delay_secs >= 0.0, "data.label_delay_secs", self.label_delay_secs, "at least 0")
         _require(self.shuffle_windows >= 1, "data.shuffle_windows", self.shuffle_windows, "at least 1")
 
 
@@ -231,13 +231,14 @@ def _demo(modality: str) -> Experiment:
     """The paper's structure at a size that two CPU cores train in minutes."""
     return Experiment(
         model=ModelConfig(
-            audio_filters=(16, 32),
-            audio_taps=(80, 40),
-            audio_pool=4,
+            audio_filters=(12, 24),
+            audio_taps=(80, 16),
+            audio_pool=8,
             audio_channel_pool=4,
             audio_framed=True,
             video_net="narrow",
             video_width=8,
+            video_stem_stride=4,
             video_blocks=(1, 1, 1, 1),
             video_scaling="unit",
             dropout=0.3,

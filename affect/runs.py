@@ -11,10 +11,11 @@
       export/              SavedModel
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from affect.config import Experiment
@@ -57,12 +58,17 @@ class RunFolder:
         """Folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
+    @property
+    def postprocessing(self) -> Path:
+        """The chain fitted on dev, per dimension."""
+        return self.path / "eval" / "postprocessing.json"
+
     def evaluation(self, partition: str) -> Path:
         """Folder of one partition's scores and predictions."""
         return self.path / "eval" / partition
 
-    def read_config(self) -> Experiment:
-        """The run's experiment.
+    def read_config(self, data_dir: Path | None = None) -> Experiment:
+        """The run's experiment; `data_dir` replaces the folder that it was trained on, if that has moved.
 
         Raises:
           UserError: no such folder, or no readable config in it.
@@ -72,9 +78,30 @@ class RunFolder:
         if not self.config.is_file():
             raise UserError(f"{self.path} is no run folder: it has no {self.config.name}")
         try:
-            return Experiment.from_json(self.config.read_text(encoding="utf-8"))
+            experiment = Experiment.from_json(self.config.read_text(encoding="utf-8"))
         except (UserError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config}: {error}") from error
+        if data_dir is None:
+            return experiment
+        return replace(experiment, data=replace(experiment.data, data_dir=str(data_dir)))
+
+    def uses_synthetic_data(self) -> bool:
+        """Whether the run was trained on a synthetic corpus, and its numbers must be called so."""
+        return bool(read_json(self.environment)["synthetic_data"])
+
+
+def read_json(path: Path) -> dict:
+    """Reads one of a run's JSON files.
+
+    Raises:
+      UserError: missing, or not JSON.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; was the run trained, and evaluated by eval.py?")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Preprocessing:
     crop_size: int = 96
     face_detector: str = "haar"
     detect_every: int = 5
-    face_margin: float = 0.1
+    face_margin: float = 0.2
     frames_per_record: int = FRAME_RATE_HZ
 
 
@@ -227,5 +227,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("output_dir", None, "Folder to write; it must not exist yet.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace an existing output folder.")
     flags.DEFINE_integer("detect_every", 5, "Frames between two looks of the face detector.", lower_bound=1)
-    flags.DEFINE_float("face_margin", 0.1, "Crop beyond the face box, in parts of its edge.", lower_bound=0.0)
+    flags.DEFINE_float("face_margin", 0.2, "Crop beyond the face box, in parts of its edge.", lower_bound=0.0)
     cli.run(_main)

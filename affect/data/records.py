@@ -25,7 +25,7 @@ from affect.errors import UserError
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 PARTITIONS = ("train", "dev", "test")
-JPEG_QUALITY = 95
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,147 @@
+"""The post-processing chain of the paper (section 4.3): median filter, centring, scaling, time shift.
+
+Fitted on the development set for one dimension at a time and then applied unchanged to test. Steps are fitted
+greedily in that order, and each is kept only where it raises the pooled development CCC.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from affect.errors import UserError
+from affect.metrics import concordance_cc
+
+MEDIAN_SECS = (0.4, 20.0)
+MEDIAN_STEP_SECS = 0.4
+LONGEST_SHIFT_SECS = 10.0
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """A fitted chain; the defaults change nothing.
+
+    Attributes:
+      frame_rate: of the signals it was fitted on, in Hz.
+      median_frames: window of the median filter, odd; 1 for none.
+      offset: added to every value (centring).
+      gain: multiplies deviations from `centre` (scaling).
+      centre: the development mean after centring.
+      shift_frames: how many frames later the prediction is moved; its first value fills the gap.
+    """
+
+    frame_rate: float
+    median_frames: int = 1
+    offset: float = 0.0
+    gain: float = 1.0
+    centre: float = 0.0
+    shift_frames: int = 0
+
+    def apply(self, predicted: np.ndarray) -> np.ndarray:
+        """Processes one recording's prediction of one dimension, [frames] to [frames]."""
+        smooth = _median(np.asarray(predicted, dtype=np.float64), self.median_frames)
+        scaled = (smooth + self.offset - self.centre) * self.gain + self.centre
+        return _later(scaled, self.shift_frames)
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` gives an equal chain."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "PostProcessing":
+        """Reads `to_json`'s output.
+
+        Raises:
+          UserError: not that.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise UserError(f"not a post-processing chain: {error}") from error
+
+
+def fit(gold: list[np.ndarray], predicted: list[np.ndarray], frame_rate: float) -> PostProcessing:
+    """Fits the chain on the development set.
+
+    The median filter is chosen before anything else is known, so it may win only by shrinking a signal that is too
+    wide or by blurring one that is early, which the later steps do better. The chain is therefore fitted with and
+    without it, and the better one is returned.
+
+    Args:
+      gold: one [frames] array per recording, one dimension.
+      predicted: the same shapes.
+      frame_rate: in Hz.
+
+    Returns:
+      The chain; its pooled CCC on these recordings is never below that of the raw prediction.
+
+    Raises:
+      ValueError: no recordings, or lists that do not match.
+    """
+    if not gold or [np.shape(signal) for signal in gold] != [np.shape(signal) for signal in predicted]:
+        raise ValueError("gold and predicted must be two lists of equally long signals, and not empty")
+    gold = [np.asarray(signal, dtype=np.float64) for signal in gold]
+    predicted = [np.asarray(signal, dtype=np.float64) for signal in predicted]
+    unchanged = PostProcessing(frame_rate)
+    filtered = _best([unchanged, *_median_candidates(unchanged, gold)], gold, predicted)
+    chains = [_fit_rest(start, gold, predicted) for start in (unchanged, filtered)]
+    return _best(chains, gold, predicted)
+
+
+def pooled_ccc(chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]) -> float:
+    """CCC over all recordings concatenated, after the chain."""
+    return concordance_cc(np.concatenate(gold), np.concatenate([chain.apply(signal) for signal in predicted]))
+
+
+def _fit_rest(chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]) -> PostProcessing:
+    """Centring, scaling and shift on top of a chain that has at most a median filter."""
+    smooth = [_median(signal, chain.median_frames) for signal in predicted]
+    gold_all, smooth_all = np.concatenate(gold), np.concatenate(smooth)
+
+    offset = gold_all.mean() - smooth_all.mean()
+    chain = _kept(chain, dataclasses.replace(chain, offset=offset, centre=gold_all.mean()), gold, predicted)
+    if smooth_all.std() > 0.0:
+        centre = smooth_all.mean() + chain.offset
+        scaled = dataclasses.replace(chain, centre=centre, gain=gold_all.std() / smooth_all.std())
+        chain = _kept(chain, scaled, gold, predicted)
+    return _best_shift(chain, gold, smooth)
+
+
+def _best_shift(chain: PostProcessing, gold: list[np.ndarray], smooth: list[np.ndarray]) -> PostProcessing:
+    """Tries every shift, one frame apart; the median filter is not run again for each."""
+    values_only = dataclasses.replace(chain, median_frames=1)
+    longest = round(LONGEST_SHIFT_SECS * chain.frame_rate)
+    shifts = [dataclasses.replace(values_only, shift_frames=frames) for frames in range(longest + 1)]
+    return dataclasses.replace(chain, shift_frames=_best(shifts, gold, smooth).shift_frames)
+
+
+def _median_candidates(chain: PostProcessing, gold: list[np.ndarray]) -> list[PostProcessing]:
+    shortest, longest = (round(secs * chain.frame_rate) for secs in MEDIAN_SECS)
+    step = max(1, round(MEDIAN_STEP_SECS * chain.frame_rate))
+    windows = range(shortest, min(longest, max(len(signal) for signal in gold)) + 1, step)
+    return [dataclasses.replace(chain, median_frames=window | 1) for window in windows]
+
+
+def _kept(
+    before: PostProcessing, after: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]
+) -> PostProcessing:
+    return _best([before, after], gold, predicted)
+
+
+def _best(
+    chains: list[PostProcessing], gold: list[np.ndarray], predicted: list[np.ndarray]
+) -> PostProcessing:
+    """The chain with the highest pooled CCC; the earliest of equals."""
+    return max(chains, key=lambda chain: pooled_ccc(chain, gold, predicted))
+
+
+def _median(signal: np.ndarray, frames: int) -> np.ndarray:
+    return signal if frames <= 1 else median_filter(signal, size=frames, mode="nearest")
+
+
+def _later(signal: np.ndarray, frames: int) -> np.ndarray:
+    if frames == 0:
+        return signal
+    return np.concatenate([np.full(min(frames, signal.size), signal[0]), signal[:-frames]])

@@ -1,0 +1,65 @@
+"""Pictures, with matplotlib only: prediction over gold, training curves. TensorBoard, report and predict share them."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_GOLD_COLOUR, _PREDICTED_COLOUR = "#9a9a9a", "#c0392b"
+
+
+def prediction_over_gold(
+    predicted: np.ndarray, gold: np.ndarray | None, frame_rate_hz: float, dimensions: Sequence[str], title: str
+) -> Figure:
+    """One row per dimension, time in seconds.
+
+    Args:
+      predicted: [frames, dimensions].
+      gold: the same shape, or None where it is not known.
+      frame_rate_hz: of both.
+      dimensions: their names.
+      title: above the picture.
+    """
+    figure = Figure(figsize=(9, 1.6 * len(dimensions) + 0.5), layout="constrained")
+    axes = figure.subplots(len(dimensions), 1, sharex=True, squeeze=False)[:, 0]
+    seconds = (np.arange(len(predicted)) + 1) / frame_rate_hz
+    for axis, (plot, name) in enumerate(zip(axes, dimensions, strict=True)):
+        if gold is not None:
+            plot.plot(seconds, gold[:, axis], color=_GOLD_COLOUR, linewidth=2.5, label="gold standard")
+        plot.plot(seconds, predicted[:, axis], color=_PREDICTED_COLOUR, linewidth=1.2, label="prediction")
+        plot.set_ylabel(name)
+        plot.set_ylim(-1.0, 1.0)
+        plot.grid(alpha=0.3)
+    axes[0].set_title(title, fontsize=10)
+    axes[0].legend(loc="upper right", fontsize=8, ncols=2)
+    axes[-1].set_xlabel("seconds")
+    return figure
+
+
+def training_curves(log: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Loss and CCCs per epoch, train dashed and dev solid.
+
+    Args:
+      log: columns of a run's training.csv: `loss`, `ccc_arousal`, `ccc_valence` and the same with `val_`.
+      title: above the picture.
+    """
+    figure = Figure(figsize=(9, 2.4), layout="constrained")
+    plots = figure.subplots(1, 3)
+    for plot, name in zip(plots, ("loss", "ccc_arousal", "ccc_valence"), strict=True):
+        epochs = np.arange(len(log[name])) + 1
+        plot.plot(epochs, log[name], "--", color=_GOLD_COLOUR, label="train")
+        plot.plot(epochs, log[f"val_{name}"], color=_PREDICTED_COLOUR, label="dev")
+        plot.set_title(f"{title}: {name.replace('_', ' ')}", fontsize=9)
+        plot.set_xlabel("epoch")
+        plot.grid(alpha=0.3)
+    plots[0].legend(fontsize=8)
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG element for an HTML page; the same figure gives the same text."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
