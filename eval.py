@@ -41,12 +41,12 @@ def main() -> int:
     metrics = evaluate(run_dir, args.partitions, data_dir)
     for partition, content in metrics.items():
         if content is None:
-            cli.say(f"{partition}: predicted, not scored: its labels are not known")
+            print(f"{partition}: predicted, not scored: its labels are not known")
         else:
-            cli.say(as_text({run_dir.name: content}, partition, RunFolder(run_dir).uses_synthetic_data()))
+            print(as_text({run_dir.name: content}, partition, RunFolder(run_dir).uses_synthetic_data()))
     report = run_dir / "eval" / "report.html"
     write_report([run_dir], report, title=run_dir.name)
-    cli.say(f"report: {report}")
+    print(f"report: {report}")
     return _verdict(args.partitions[-1], metrics[args.partitions[-1]], args.fail_under_ccc)
 
 
@@ -58,7 +58,7 @@ def _verdict(partition: str, content: dict | None, threshold: float | None) -> i
         raise UserError(f"--fail_under_ccc: {partition} has no labels to score")
     mean = sum(content["postprocessed"][name]["ccc_pooled"] for name in DIMENSIONS) / len(DIMENSIONS)
     if mean < threshold:
-        cli.say(f"{partition}: mean CCC {mean:.3f} is under {threshold}")
+        print(f"{partition}: mean CCC {mean:.3f} is under {threshold}")
         return cli.EXIT_SCORE_TOO_LOW
     return 0
 

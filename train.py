@@ -38,7 +38,7 @@ def main() -> None:
     from affect.learning.training import train  # TensorFlow, after the flags are known to be right
 
     score = train(experiment, Path(args.run_dir), {name: Path(path) for name, path in initial.items() if path})
-    cli.say(f"best mean dev CCC {score:.3f}; next: python eval.py --run_dir={args.run_dir}")
+    print(f"best mean dev CCC {score:.3f}; next: python eval.py --run_dir={args.run_dir}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ def run(main: Callable[[], int | None]) -> None:
     Args:
       main: the command; it takes no arguments, reads its own flags, and returns an exit code or None for 0.
     """
+    # Progress should show at once, also where stdout is a file or a pipe.
+    sys.stdout.reconfigure(line_buffering=True)
+
     def guarded(argv: Sequence[str]) -> int:
         if len(argv) > 1:
             return _complain(f"unexpected argument {argv[1]!r}; every option is a flag, see --help")
@@ -31,11 +34,6 @@ def run(main: Callable[[], int | None]) -> None:
             return _complain(str(error))
 
     app.run(guarded, flags_parser=_parse_flags)
-
-
-def say(message: str) -> None:
-    """Prints one line of progress at once, also where stdout is a pipe."""
-    print(message, flush=True)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

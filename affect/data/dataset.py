@@ -13,6 +13,7 @@ stopped run continues exactly. Shards are streamed and pictures stay JPEG until 
 grow with the corpus.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def training_dataset(
         return _finish(window, experiment, manifest, config.window_frames, seed)
 
     dataset = dataset.map(finish, tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(train.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return _prefetched(dataset.batch(train.batch_size, drop_remainder=True))
 
 
 def evaluation_dataset(
@@ -150,7 +151,15 @@ def evaluation_dataset(
         tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return _prefetched(dataset.batch(batch_size))
+
+
+def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Works ahead of the training step, on threads of its own and one per window: sharing them stalls both."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = os.cpu_count()
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _largest_offset(entry: RecordingEntry, window_frames: int) -> int:

@@ -89,7 +89,7 @@ def _main() -> None:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for partition, content in metrics.items():
         cccs = ", ".join(f"{name} {content['postprocessed'][name]['ccc_pooled']:.3f}" for name in DIMENSIONS)
-        cli.say(f"trivial baseline, {partition}, pooled CCC after post-processing: {cccs}")
+        print(f"trivial baseline, {partition}, pooled CCC after post-processing: {cccs}")
 
 
 if __name__ == "__main__":

@@ -140,8 +140,8 @@ def _main() -> None:
     write_report(run_dirs, Path(args.output), baseline, args.title)
     synthetic = any(RunFolder(path).uses_synthetic_data() for path in run_dirs)
     for partition, metrics in tables(run_dirs, baseline).items():
-        cli.say(as_text(metrics, partition, synthetic))
-    cli.say(f"report: {args.output}")
+        print(as_text(metrics, partition, synthetic))
+    print(f"report: {args.output}")
 
 
 if __name__ == "__main__":

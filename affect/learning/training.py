@@ -57,14 +57,14 @@ def train(experiment: Experiment, run_dir: Path, initial_runs: dict[str, Path]) 
     keras.utils.set_random_seed(experiment.train.seed)
     network = build_network(experiment.model, experiment.modality)
     for line in fuse(network, {modality: trained.network for modality, trained in initial.items()}) if initial else ():
-        print(line, flush=True)
+        print(line)
     compile_network(network, experiment.train.learning_rate)
 
     progress = Progress()
     checkpointing = Checkpointing(run.checkpoints, network, progress)
     first_epoch = checkpointing.restore()
     if first_epoch:
-        print(f"continuing {run_dir} after epoch {first_epoch} of {experiment.train.epochs}", flush=True)
+        print(f"continuing {run_dir} after epoch {first_epoch} of {experiment.train.epochs}")
     steps = steps_per_epoch(entries["train"], experiment.data.window_frames, experiment.train.batch_size)
     run_epochs(
         Loop(network, experiment.train.seed),

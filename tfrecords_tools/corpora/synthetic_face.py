@@ -53,7 +53,7 @@ class Face:
 def draw_face(rng: np.random.Generator) -> Face:
     """Draws one speaker's face."""
     return Face(
-        shape_px=tuple(rng.uniform(-4.0, 4.0, size=len(SHAPES))),
+        shape_px=tuple(rng.uniform(-3.0, 3.0, size=len(SHAPES))),
         tint=tuple(rng.uniform(0.8, 1.15, size=3)),
         contrast=rng.uniform(0.75, 1.1),
         expressiveness=rng.uniform(0.85, 1.15),
@@ -75,7 +75,7 @@ def show(face: Face, valence: np.ndarray, opening: np.ndarray, rng: np.random.Ge
     identity = sum(_field(bumps) * push for bumps, push in zip(SHAPES, face.shape_px, strict=True))
     movable = np.stack([_field(bumps).ravel() for bumps in (SMILE, BROWS, JAW)])
     strength = face.expressiveness * valence
-    pushes = np.stack([5.0 * strength, 3.5 * strength, 5.0 * opening], axis=1).astype(np.float32)
+    pushes = np.stack([10.0 * strength, 7.0 * strength, 5.0 * opening], axis=1).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float32)
     head, light = _head_motion(valence.size, rng), _light(valence.size, rng)
     flat = np.broadcast_to(np.float32(face.tint), (HEIGHT, WIDTH, 3))

@@ -1,0 +1,67 @@
+"""Shared fixtures: one tiny synthetic corpus, its shards, and a briefly trained run, made once per test session."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfrecords_tools.corpora.synthetic import SyntheticConfig, write_corpus
+from tfrecords_tools.make_tfrecords import Preprocessing, make_tfrecords
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser):
+    """`--slow` runs what takes minutes."""
+    parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skips slow tests unless asked for."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess:
+    """Runs `python ...` in the repository, as a user would."""
+    return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def corpus_dir(tmp_path_factory) -> Path:
+    """Two train, two dev and two test recordings of 8 s."""
+    path = tmp_path_factory.mktemp("corpus") / "synthetic"
+    write_corpus(SyntheticConfig(train=2, dev=2, test=2, seconds=8, delay_secs=0.2, seed=3), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir(corpus_dir, tmp_path_factory) -> Path:
+    """The shards of `corpus_dir`."""
+    path = tmp_path_factory.mktemp("data") / "records"
+    make_tfrecords("avec2016", corpus_dir, path, Preprocessing(), overwrite=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def audio_run(data_dir, tmp_path_factory) -> Path:
+    """A run folder of the demo preset's audio network after two short epochs."""
+    run_dir = tmp_path_factory.mktemp("runs") / "audio"
+    trained = run_command("train.py", *train_flags(data_dir, run_dir))
+    assert trained.returncode == 0, trained.stderr
+    return run_dir
+
+
+def train_flags(data_dir: Path, run_dir: Path, *more: str) -> list[str]:
+    """Flags of a training run of seconds."""
+    return [
+        "--preset=demo", "--modality=audio", f"--data_dir={data_dir}", f"--run_dir={run_dir}",
+        "--set=train.epochs=2", "--set=train.batch_size=2", "--set=data.window_frames=50", *more,
+    ]  # fmt: skip

@@ -1,0 +1,64 @@
+"""The NumPy metrics against Lin's definition by expectations, hand-computed cases and their documented edges."""
+
+import numpy as np
+import pytest
+
+from affect.metrics import concordance_cc, pearson_cc, rmse
+
+
+def ccc_by_mean_squared_difference(gold, predicted):
+    """Lin's other form: 1 - E[(x - y)^2] / (E[(x - y)^2] were x and y independent)."""
+    squared = np.mean((gold[:, None] - predicted[None, :]) ** 2)  # expectation under independence
+    return 1.0 - np.mean((gold - predicted) ** 2) / squared
+
+
+def test_ccc_equals_one_minus_the_ratio_of_squared_differences():
+    rng = np.random.default_rng(0)
+    gold = rng.normal(size=400)
+    predicted = 0.6 * gold + rng.normal(0.2, 0.5, size=400)
+    assert concordance_cc(gold, predicted) == pytest.approx(ccc_by_mean_squared_difference(gold, predicted), abs=1e-12)
+
+
+def test_ccc_of_a_hand_computed_case():
+    # means 1 and 2, variances 2/3 and 2/3, covariance 2/3: 2 * 2/3 / (4/3 + 1) = 4/7
+    assert concordance_cc([0, 1, 2], [1, 2, 3]) == pytest.approx(4 / 7)
+
+
+def test_ccc_is_one_for_equal_and_minus_one_for_mirrored_signals():
+    signal = np.sin(np.arange(50))
+    signal -= signal.mean()
+    assert concordance_cc(signal, signal) == pytest.approx(1.0)
+    assert concordance_cc(signal, -signal) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("measure", [concordance_cc, pearson_cc])
+def test_constants_score_zero(measure):
+    assert measure([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]) == 0.0
+    assert measure([0.5, 0.5, 0.5], [0.0, 0.1, 0.2]) == 0.0
+    assert measure([0.3], [0.3]) == 0.0
+
+
+def test_pearson_ignores_scale_and_level_but_ccc_does_not():
+    signal = np.cos(np.arange(60) / 5)
+    assert pearson_cc(signal, 0.1 * signal + 3) == pytest.approx(1.0)
+    assert concordance_cc(signal, 0.1 * signal + 3) < 0.05
+
+
+def test_rmse_of_a_hand_computed_case():
+    assert rmse([0, 0, 0, 0], [1, -1, 3, -3]) == pytest.approx(np.sqrt(5))
+
+
+@pytest.mark.parametrize("measure", [concordance_cc, pearson_cc, rmse])
+@pytest.mark.parametrize(
+    ("gold", "predicted", "message"),
+    [
+        ([], [], "empty"),
+        ([1.0, 2.0], [1.0], "one length"),
+        ([[1.0], [2.0]], [[1.0], [2.0]], "1-D"),
+        ([1.0, np.nan], [1.0, 2.0], "gold holds 1 NaN"),
+        ([1.0, 2.0], [np.inf, 2.0], "predicted holds 1 NaN"),
+    ],
+)
+def test_input_without_a_meaning_is_refused(measure, gold, predicted, message):
+    with pytest.raises(ValueError, match=message):
+        measure(gold, predicted)
