@@ -22,8 +22,13 @@ from affect.errors import UserError
 flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
 flags.DEFINE_list("partitions", ["dev", "test"], "Partitions to score, comma separated.")
 flags.DEFINE_string("data_dir", None, "The shards, if they have moved since training.")
-flags.DEFINE_float("fail_under_ccc", None, "Exit with 3 where the mean post-processed pooled CCC of the last "
-                   "partition is lower.", lower_bound=-1.0, upper_bound=1.0)
+flags.DEFINE_float(
+    "fail_under_ccc",
+    None,
+    "Exit with 3 where the mean post-processed pooled CCC of the last partition is lower.",
+    lower_bound=-1.0,
+    upper_bound=1.0,
+)
 
 
 def main() -> int:

@@ -31,9 +31,7 @@ def concordance_cc(gold: np.ndarray, predicted: np.ndarray) -> float:
     gold, predicted = _checked_pair(gold, predicted)
     gold_deviation, predicted_deviation = gold - gold.mean(), predicted - predicted.mean()
     covariance = np.mean(gold_deviation * predicted_deviation)
-    denominator = (
-        np.mean(gold_deviation**2) + np.mean(predicted_deviation**2) + (gold.mean() - predicted.mean()) ** 2
-    )
+    denominator = np.mean(gold_deviation**2) + np.mean(predicted_deviation**2) + (gold.mean() - predicted.mean()) ** 2
     return float(2.0 * covariance / denominator) if denominator > 0.0 else 0.0
 
 

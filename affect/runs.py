@@ -1,14 +1,14 @@
 """The run folder: what lies where, so that training, evaluation and export agree without asking twice.
 
-    RUN_DIR/
-      config.json          the Experiment
-      environment.json     versions, seed, data fingerprint
-      checkpoints/         to resume from
-      best.weights.h5      by mean dev CCC
-      training.csv         one row per epoch
-      tensorboard/
-      eval/{dev,test}/     metrics.json, predictions/*.csv
-      export/              SavedModel
+RUN_DIR/
+  config.json          the Experiment
+  environment.json     versions, seed, data fingerprint
+  checkpoints/         to resume from
+  best.weights.h5      by mean dev CCC
+  training.csv         one row per epoch
+  tensorboard/
+  eval/{dev,test}/     metrics.json, predictions/*.csv
+  export/              SavedModel
 """
 
 import json

@@ -21,7 +21,7 @@ def numpy_loss(gold, predicted):
 
 
 def closed_form_gradient(gold, predicted):
-    """d loss / d predicted as PAPER.md section 2 gives it, per dimension, in float64."""
+    """Gradient of the loss as the paper gives it, per dimension, in float64."""
     gradient = np.zeros(predicted.shape)
     for d in range(2):
         x, y = predicted[..., d].astype(np.float64), gold[..., d].astype(np.float64)

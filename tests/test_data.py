@@ -99,9 +99,7 @@ def test_training_batches_hold_consecutive_frames_of_one_recording(data_dir):
     manifest = open_data(experiment)
     entries = manifest.partition("train")
     # Labels are distinctive enough to tell where a frame came from.
-    whole = {
-        item.name: frames_in(evaluation_dataset(experiment, manifest, [item], 1))[1].tobytes() for item in entries
-    }
+    whole = {item.name: frames_in(evaluation_dataset(experiment, manifest, [item], 1))[1].tobytes() for item in entries}
     steps = steps_per_epoch(entries, 30, 3)
     windows = [
         window

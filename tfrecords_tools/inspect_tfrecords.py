@@ -59,8 +59,7 @@ def _check_recording(data_dir: Path, manifest: Manifest, entry: RecordingEntry) 
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the shard is empty")
         try:
-            for record in tf.data.TFRecordDataset(str(path)):
-                fields = parse(record, manifest.frame_samples)
+            for fields in _records(path, manifest):
                 _check_record(path, fields, entry.name, frames, manifest)
                 frames += len(fields["jpeg"])
                 faces += int(tf.math.count_nonzero(fields["face_found"]))
@@ -81,14 +80,26 @@ def _check_recording(data_dir: Path, manifest: Manifest, entry: RecordingEntry) 
 def _check_record(path: Path, fields: dict, name: str, start: int, manifest: Manifest) -> None:
     """One record continues its recording and holds decodable pictures, sound and labels for the same frames."""
     if fields["recording"].numpy() != name.encode() or int(fields["start_frame"]) != start:
-        raise UserError(f"{path}: expected {name} from frame {start}, found {fields['recording'].numpy().decode()} "
-                        f"from frame {int(fields['start_frame'])}")
+        raise UserError(
+            f"{path}: expected {name} from frame {start}, found {fields['recording'].numpy().decode()} "
+            f"from frame {int(fields['start_frame'])}"
+        )
     counts = {what: len(fields[what]) for what in ("jpeg", "face_found", "pcm", "labels")}
     if len(set(counts.values())) != 1 or not counts["jpeg"]:
         raise UserError(f"{path}, frame {start}: counts differ: {counts}")
-    for jpeg in fields["jpeg"]:
-        if tf.io.decode_jpeg(jpeg).shape != (manifest.crop_size, manifest.crop_size, 3):
-            raise UserError(f"{path}, frame {start}: a crop is not {manifest.crop_size} x {manifest.crop_size} RGB")
+    if fields["crop_shape"].numpy().tolist() != [counts["jpeg"], manifest.crop_size, manifest.crop_size, 3]:
+        raise UserError(f"{path}, frame {start}: a crop is not {manifest.crop_size} x {manifest.crop_size} RGB")
+
+
+def _records(path: Path, manifest: Manifest) -> tf.data.Dataset:
+    """Parsed records with the shape of their decoded pictures."""
+
+    def decode(serialized):
+        fields = parse(serialized, manifest.frame_samples)
+        crops = tf.map_fn(tf.io.decode_jpeg, fields["jpeg"], fn_output_signature=tf.uint8)
+        return fields | {"crop_shape": tf.shape(crops)}
+
+    return tf.data.TFRecordDataset(str(path)).map(decode, tf.data.AUTOTUNE)
 
 
 def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summary:
@@ -104,8 +115,10 @@ def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summa
 def _main() -> None:
     manifest, summaries = inspect(Path(flags.FLAGS.data_dir))
     kind = "synthetic, " if manifest.synthetic else ""
-    print(f"{manifest.layout} corpus ({kind}{manifest.frame_rate_hz} fps, {manifest.sample_rate_hz} Hz, "
-            f"{manifest.crop_size} x {manifest.crop_size} crops), data fingerprint {manifest.fingerprint()[:12]}")
+    print(
+        f"{manifest.layout} corpus ({kind}{manifest.frame_rate_hz} fps, {manifest.sample_rate_hz} Hz, "
+        f"{manifest.crop_size} x {manifest.crop_size} crops), data fingerprint {manifest.fingerprint()[:12]}"
+    )
     for name, summary in summaries.items():
         minutes = summary.frames / manifest.frame_rate_hz / 60.0
         line = f"{name:<6}{summary.recordings:4d} recordings, {summary.frames:8d} frames, {minutes:6.1f} min"

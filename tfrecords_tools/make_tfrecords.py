@@ -217,8 +217,10 @@ def _main() -> None:
     args = flags.FLAGS
     settings = Preprocessing(detect_every=args.detect_every, face_margin=args.face_margin)
     make_tfrecords(args.layout, Path(args.corpus_dir), Path(args.output_dir), settings, args.overwrite)
-    print(f"wrote {args.output_dir}; look at it with: python -m tfrecords_tools.inspect_tfrecords "
-            f"--data_dir={args.output_dir}")
+    print(
+        f"wrote {args.output_dir}; look at it with: python -m tfrecords_tools.inspect_tfrecords "
+        f"--data_dir={args.output_dir}"
+    )
 
 
 if __name__ == "__main__":

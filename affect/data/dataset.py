@@ -52,8 +52,10 @@ def open_data(experiment: Experiment) -> Manifest:
         ("model.crop_size", model.crop_size, manifest.crop_size),
     ):
         if ours != theirs:
-            raise UserError(f"{experiment.data.data_dir}: the shards hold {what.split('.')[1]} {theirs}, "
-                            f"but the run's {what} is {ours}")
+            raise UserError(
+                f"{experiment.data.data_dir}: the shards hold {what.split('.')[1]} {theirs}, "
+                f"but the run's {what} is {ours}"
+            )
     return manifest
 
 
@@ -96,9 +98,7 @@ def training_windows(entries: list[RecordingEntry], window_frames: int, seed: in
 
 def steps_per_epoch(entries: list[RecordingEntry], window_frames: int, batch_size: int) -> int:
     """Full batches that every epoch has, whatever its offsets; at least one."""
-    fewest = sum(
-        (entry.frames - _largest_offset(entry, window_frames)) // window_frames or 1 for entry in entries
-    )
+    fewest = sum((entry.frames - _largest_offset(entry, window_frames)) // window_frames or 1 for entry in entries)
     return max(1, fewest // batch_size)
 
 
@@ -176,7 +176,9 @@ def _sources(entries: list[RecordingEntry], windows: list[list[Window]], data_di
     """One element per recording: its shards, statistics, and which windows to cut."""
     return tf.data.Dataset.from_tensor_slices(
         {
-            "shards": tf.ragged.constant([[str(Path(data_dir) / shard) for shard in entry.shards] for entry in entries]),
+            "shards": tf.ragged.constant(
+                [[str(Path(data_dir) / shard) for shard in entry.shards] for entry in entries]
+            ),
             "mean": tf.constant([entry.audio_mean for entry in entries], tf.float32),
             # Digital silence has no deviation; it stays zero.
             "deviation": tf.constant([entry.audio_deviation or 1.0 for entry in entries], tf.float32),

@@ -1,10 +1,10 @@
 """A run folder to scores: predicts, fits the post-processing on dev, writes curves and `metrics.json`.
 
-    RUN_DIR/eval/
-      postprocessing.json                     the chain per dimension, fitted on dev
-      {dev,test}/metrics.json                 {"raw", "postprocessed", "recordings", "frames"}
-      {dev,test}/predictions/                 one CSV per recording, as the network gives them
-      {dev,test}/predictions_postprocessed/   the same after the chain
+RUN_DIR/eval/
+  postprocessing.json                     the chain per dimension, fitted on dev
+  {dev,test}/metrics.json                 {"raw", "postprocessed", "recordings", "frames"}
+  {dev,test}/predictions/                 one CSV per recording, as the network gives them
+  {dev,test}/predictions_postprocessed/   the same after the chain
 """
 
 import json

@@ -130,9 +130,7 @@ def _kept(
     return _best([before, after], gold, predicted)
 
 
-def _best(
-    chains: list[PostProcessing], gold: list[np.ndarray], predicted: list[np.ndarray]
-) -> PostProcessing:
+def _best(chains: list[PostProcessing], gold: list[np.ndarray], predicted: list[np.ndarray]) -> PostProcessing:
     """The chain with the highest pooled CCC; the earliest of equals."""
     return max(chains, key=lambda chain: pooled_ccc(chain, gold, predicted))
 

@@ -58,4 +58,6 @@ def write_csv(prediction: Prediction, frame_rate_hz: float, path: Path) -> None:
 
 
 def _joined(pieces: list[np.ndarray], windows: list, recording: str) -> np.ndarray:
-    return np.concatenate([piece for piece, window in zip(pieces, windows, strict=True) if window.recording == recording])
+    return np.concatenate(
+        [piece for piece, window in zip(pieces, windows, strict=True) if window.recording == recording]
+    )

@@ -145,8 +145,9 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("run_dirs", None, "Evaluated run folders, comma separated, in the order of the table.",
-                      required=True)
+    flags.DEFINE_list(
+        "run_dirs", None, "Evaluated run folders, comma separated, in the order of the table.", required=True
+    )
     flags.DEFINE_string("output", None, "HTML file to write.", required=True)
     flags.DEFINE_string("baseline", None, "JSON of affect.evaluation.baseline, to show beside.")
     flags.DEFINE_string("title", "Affect", "Heading of the page.")

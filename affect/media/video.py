@@ -17,9 +17,7 @@ from affect.errors import UserError
 _TIME_TOLERANCE_SECS = 0.002
 
 
-def read_frames(
-    path: Path, frame_rate_hz: float, frame_times_secs: np.ndarray | None = None
-) -> Iterator[np.ndarray]:
+def read_frames(path: Path, frame_rate_hz: float, frame_times_secs: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yields uint8 RGB [height, width, 3], one per grid frame; a picture on show for long is yielded again.
 
     Args:

@@ -46,17 +46,18 @@ def build_audio_net(config: ModelConfig) -> keras.Model:
       features = frame_samples / audio_pool * audio_filters[1] / audio_channel_pool; any batch, any time.
     """
     audio = keras.Input((None, config.frame_samples), name="audio")
-    signal = layers.Reshape((config.frame_samples, 1), name="frame_signals")(FoldTime(name="fold_audio")(audio)) \
-        if config.audio_framed else FramesToSignal(name="window_signal")(audio)
+    signal = (
+        layers.Reshape((config.frame_samples, 1), name="frame_signals")(FoldTime(name="fold_audio")(audio))
+        if config.audio_framed
+        else FramesToSignal(name="window_signal")(audio)
+    )
     steps = config.frame_samples // config.audio_pool
 
-    x = layers.Conv1D(
-        config.audio_filters[0], config.audio_taps[0], padding="same", activation="relu", name="conv1"
-    )(signal)
+    x = layers.Conv1D(config.audio_filters[0], config.audio_taps[0], padding="same", activation="relu", name="conv1")(
+        signal
+    )
     x = layers.MaxPooling1D(config.audio_pool, name="pool1")(x)
-    x = layers.Conv1D(
-        config.audio_filters[1], config.audio_taps[1], padding="same", activation="relu", name="conv2"
-    )(x)
+    x = layers.Conv1D(config.audio_filters[1], config.audio_taps[1], padding="same", activation="relu", name="conv2")(x)
     x = ChannelMaxPool(config.audio_channel_pool, name="pool2")(x)
     if config.audio_framed:
         features = UnfoldTime(name="unfold_audio")([layers.Flatten(name="flatten")(x), audio])

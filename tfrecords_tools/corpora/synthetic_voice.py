@@ -48,7 +48,8 @@ def speak(
 
     Args:
       voice: the speaker.
-      arousal, valence: [frames] in [-1, 1], one value per 40 ms.
+      arousal: [frames] in [-1, 1], one value per 40 ms.
+      valence: the same.
       rng: seeded generator.
 
     Returns:
