@@ -27,7 +27,7 @@ from affect.errors import UserError
 from affect.media.audio import PCM_FULL_SCALE
 
 # Recordings open at a time while training; more mix better and cost a file handle and a read buffer each.
-_OPEN_RECORDINGS = 16
+_OPEN_RECORDINGS = 32
 
 
 @dataclass(frozen=True)

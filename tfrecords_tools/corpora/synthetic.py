@@ -15,7 +15,7 @@ Arousal drives the voice, valence the face and a little the voice (`synthetic_vo
 recording is a new speaker. The same seed gives the same samples, pixels (before encoding) and labels.
 
 Example:
-  python -m tfrecords_tools.corpora.synthetic --output_dir=data/synthetic --recordings=20,5,9 --seconds=40
+  python -m tfrecords_tools.corpora.synthetic --output_dir=data/synthetic --recordings=18,4,9 --seconds=40
 """
 
 import json
@@ -53,8 +53,8 @@ MARKER = "synthetic.json"
 class SyntheticConfig:
     """What defines a corpus: recordings per partition, their length, the raters' reaction delay, the seed."""
 
-    train: int = 20
-    dev: int = 5
+    train: int = 18
+    dev: int = 4
     test: int = 9
     seconds: int = 40
     delay_secs: float = 0.6
@@ -209,7 +209,7 @@ def _main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output_dir", None, "Empty or new folder to write the corpus to.", required=True)
-    flags.DEFINE_list("recordings", ["20", "5", "9"], "Recordings per partition: train,dev,test.")
+    flags.DEFINE_list("recordings", ["18", "4", "9"], "Recordings per partition: train,dev,test.")
     flags.DEFINE_integer("seconds", 40, "Seconds per recording.")
     flags.DEFINE_float("delay_secs", 0.6, "Mean reaction delay of the raters in seconds.")
     flags.DEFINE_integer("seed", 0, "Seed of everything random.")

@@ -71,14 +71,14 @@ def speak(
 
 
 def _glottal_source(voice: Voice, arousal_16k: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pulse train with half an octave of pitch and about 15 dB of brightness between calm and excited."""
+    """Pulse train whose pitch (1.4 octaves) and brightness (22 dB) rise between the calmest and the most excited."""
     frames = arousal_16k.size // SAMPLES_PER_FRAME
     intonation_octaves = _per_sample(_smooth_noise(frames, 8, 0.06, rng))
-    pitch_hz = voice.pitch_hz * 2.0 ** (0.55 * arousal_16k + intonation_octaves)
+    pitch_hz = voice.pitch_hz * 2.0 ** (0.7 * arousal_16k + intonation_octaves)
     ramp = np.cumsum(pitch_hz) / SAMPLE_RATE_HZ % 1.0
     dark = lfilter([0.12], [1.0, -0.88], 2.0 * ramp - 1.0)
     bright = np.diff(ramp, prepend=ramp[0]) * 0.9 + 0.1 * rng.standard_normal(ramp.size)
-    brightness_db = -8.0 + 9.0 * arousal_16k
+    brightness_db = -8.0 + 11.0 * arousal_16k
     return dark + bright * 10.0 ** (brightness_db / 20.0)
 
 
