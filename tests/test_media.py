@@ -1,5 +1,7 @@
 """Sound, pictures, faces and ARFF tables read back against what was written."""
 
+from fractions import Fraction
+
 import av
 import cv2
 import numpy as np
@@ -23,11 +25,12 @@ def write_video(path, pictures, times_ms=None, rate=25):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
-        stream.codec_context.time_base = "1/1000" if times_ms is not None else stream.codec_context.time_base
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
         for k, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             if times_ms is not None:
-                frame.pts, frame.time_base = times_ms[k], stream.codec_context.time_base
+                frame.pts, frame.time_base = times_ms[k], Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 

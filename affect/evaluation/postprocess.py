@@ -1,10 +1,11 @@
 """The post-processing chain of the paper (section 4.3): median filter, centring, scaling, time shift.
 
-Fitted on the development set for one dimension at a time and then applied unchanged to test. Steps are fitted
-greedily in that order, and each is kept only where it raises the pooled development CCC.
+Fitted on the development set for one dimension at a time and then applied unchanged to test. Steps are fitted in that
+order, and each is kept only where that raises the pooled development CCC.
 """
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from affect.metrics import concordance_cc
 MEDIAN_SECS = (0.4, 20.0)
 MEDIAN_STEP_SECS = 0.4
 LONGEST_SHIFT_SECS = 10.0
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class PostProcessing:
 def fit(gold: list[np.ndarray], predicted: list[np.ndarray], frame_rate: float) -> PostProcessing:
     """Fits the chain on the development set.
 
-    The median filter is chosen before anything else is known, so it may win only by shrinking a signal that is too
-    wide or by blurring one that is early, which the later steps do better. The chain is therefore fitted with and
-    without it, and the better one is returned.
+    A purely greedy chain goes wrong where a prediction is early: before the shift is known a median filter may win by
+    blurring, and scaling may lose because the correlation is still negative. So the steps' values are fitted one after
+    the other as in the paper, but which of them are kept is decided by the CCC at the end of the chain.
 
     Args:
       gold: one [frames] array per recording, one dimension.
@@ -75,7 +77,7 @@ def fit(gold: list[np.ndarray], predicted: list[np.ndarray], frame_rate: float) 
       frame_rate: in Hz.
 
     Returns:
-      The chain; its pooled CCC on these recordings is never below that of the raw prediction.
+      The chain; its pooled CCC on these recordings is never below that of the raw prediction, nor of the greedy chain.
 
     Raises:
       ValueError: no recordings, or lists that do not match.
@@ -86,8 +88,12 @@ def fit(gold: list[np.ndarray], predicted: list[np.ndarray], frame_rate: float) 
     predicted = [np.asarray(signal, dtype=np.float64) for signal in predicted]
     unchanged = PostProcessing(frame_rate)
     filtered = _best([unchanged, *_median_candidates(unchanged, gold)], gold, predicted)
-    chains = [_fit_rest(start, gold, predicted) for start in (unchanged, filtered)]
-    return _best(chains, gold, predicted)
+    chains = [
+        _fit_rest(start, gold, predicted, centring, scaling)
+        for start in (unchanged, filtered)
+        for centring, scaling in itertools.product((False, True), repeat=2)
+    ]
+    return _best([unchanged, *chains], gold, predicted)
 
 
 def pooled_ccc(chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]) -> float:
@@ -95,17 +101,17 @@ def pooled_ccc(chain: PostProcessing, gold: list[np.ndarray], predicted: list[np
     return concordance_cc(np.concatenate(gold), np.concatenate([chain.apply(signal) for signal in predicted]))
 
 
-def _fit_rest(chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]) -> PostProcessing:
-    """Centring, scaling and shift on top of a chain that has at most a median filter."""
+def _fit_rest(
+    chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray], centring: bool, scaling: bool
+) -> PostProcessing:
+    """The asked steps and the best shift, on top of a chain that has at most a median filter."""
     smooth = [_median(signal, chain.median_frames) for signal in predicted]
     gold_all, smooth_all = np.concatenate(gold), np.concatenate(smooth)
-
-    offset = gold_all.mean() - smooth_all.mean()
-    chain = _kept(chain, dataclasses.replace(chain, offset=offset, centre=gold_all.mean()), gold, predicted)
-    if smooth_all.std() > 0.0:
+    if centring:
+        chain = dataclasses.replace(chain, offset=gold_all.mean() - smooth_all.mean())
+    if scaling and smooth_all.std() > 0.0:
         centre = smooth_all.mean() + chain.offset
-        scaled = dataclasses.replace(chain, centre=centre, gain=gold_all.std() / smooth_all.std())
-        chain = _kept(chain, scaled, gold, predicted)
+        chain = dataclasses.replace(chain, centre=centre, gain=gold_all.std() / smooth_all.std())
     return _best_shift(chain, gold, smooth)
 
 
@@ -124,15 +130,14 @@ def _median_candidates(chain: PostProcessing, gold: list[np.ndarray]) -> list[Po
     return [dataclasses.replace(chain, median_frames=window | 1) for window in windows]
 
 
-def _kept(
-    before: PostProcessing, after: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]
-) -> PostProcessing:
-    return _best([before, after], gold, predicted)
-
-
 def _best(chains: list[PostProcessing], gold: list[np.ndarray], predicted: list[np.ndarray]) -> PostProcessing:
-    """The chain with the highest pooled CCC; the earliest of equals."""
-    return max(chains, key=lambda chain: pooled_ccc(chain, gold, predicted))
+    """The chain with the highest pooled CCC; a later one must be better by more than rounding."""
+    best, best_ccc = chains[0], pooled_ccc(chains[0], gold, predicted)
+    for chain in chains[1:]:
+        ccc = pooled_ccc(chain, gold, predicted)
+        if ccc > best_ccc + _ROUNDING:
+            best, best_ccc = chain, ccc
+    return best
 
 
 def _median(signal: np.ndarray, frames: int) -> np.ndarray:
