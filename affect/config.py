@@ -49,7 +49,7 @@ class ModelConfig:
     video_width: int = 64
     video_stem_stride: int = 2
     video_blocks: tuple[int, ...] = (3, 4, 6, 3)
-    video_batch_norm_momentum: float = 0.9
+    video_batch_norm_momentum: float = 0.95
     video_scaling: str = "imagenet"
     dropout: float = 0.5
     lstm_units: tuple[int, ...] = (256, 256)
@@ -241,7 +241,7 @@ def _demo(modality: str) -> Experiment:
             video_stem_stride=4,
             video_blocks=(1, 1, 1, 1),
             video_scaling="unit",
-            dropout=0.1,
+            dropout=0.3,
             lstm_units=(64, 64),
         ),
         # A step always has 800 frames. The face needs many short windows, since the CCC of a batch says little when it
@@ -251,7 +251,7 @@ def _demo(modality: str) -> Experiment:
         augment=AugmentConfig(enabled=False),
         train=TrainConfig(
             batch_size=16 if modality == "video" else 8,
-            epochs={"audio": 7, "video": 9, "audiovisual": 4}[modality],
+            epochs={"audio": 8, "video": 8, "audiovisual": 4}[modality],
             learning_rate=1e-3,
         ),
     )

@@ -53,7 +53,7 @@ class Face:
 def draw_face(rng: np.random.Generator) -> Face:
     """Draws one speaker's face."""
     return Face(
-        shape_px=tuple(rng.uniform(-3.0, 3.0, size=len(SHAPES))),
+        shape_px=tuple(rng.uniform(-2.0, 2.0, size=len(SHAPES))),
         tint=tuple(rng.uniform(0.8, 1.15, size=3)),
         contrast=rng.uniform(0.75, 1.1),
         expressiveness=rng.uniform(0.85, 1.15),

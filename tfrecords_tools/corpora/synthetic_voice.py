@@ -33,8 +33,8 @@ class Voice:
 def draw_voice(rng: np.random.Generator) -> Voice:
     """Draws one speaker's voice."""
     return Voice(
-        pitch_hz=rng.uniform(95.0, 210.0),
-        tract_scale=rng.uniform(0.88, 1.14),
+        pitch_hz=rng.uniform(110.0, 180.0),
+        tract_scale=rng.uniform(0.92, 1.08),
         syllable_rate_hz=rng.uniform(3.6, 4.8),
         gain_db=rng.uniform(-22.0, -12.0),
         noise_db=rng.uniform(-62.0, -52.0),
@@ -105,7 +105,7 @@ def _vowel_position(syllable: np.ndarray, valence_16k: np.ndarray, rng: np.rando
     """A random vowel per syllable; pleasant speech leans to bright vowels, a little."""
     vowel = rng.uniform(0.0, 4.0, size=syllable[-1] + 1)[syllable]
     smooth = uniform_filter1d(vowel, int(0.06 * SAMPLE_RATE_HZ))
-    return np.clip(smooth + 0.5 * valence_16k, 0.0, 4.0)
+    return np.clip(smooth + 0.8 * valence_16k, 0.0, 4.0)
 
 
 def _talking(frames: int, rng: np.random.Generator) -> np.ndarray:
