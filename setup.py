@@ -22,7 +22,6 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["affect", "affect.*", "tfrecords_tools", "tfrecords_tools.*"]),
-    py_modules=["train", "eval"],
     package_data={"affect.evaluation": ["*.html.j2"]},
     install_requires=[
         "tensorflow>=2.16",

@@ -251,7 +251,7 @@ def _demo(modality: str) -> Experiment:
         augment=AugmentConfig(enabled=False),
         train=TrainConfig(
             batch_size=16 if modality == "video" else 8,
-            epochs={"audio": 8, "video": 8, "audiovisual": 4}[modality],
+            epochs={"audio": 5, "video": 9, "audiovisual": 4}[modality],
             learning_rate=1e-3,
         ),
     )

@@ -15,7 +15,7 @@ Arousal drives the voice, valence the face and a little the voice (`synthetic_vo
 recording is a new speaker. The same seed gives the same samples, pixels (before encoding) and labels.
 
 Example:
-  python -m tfrecords_tools.corpora.synthetic --output_dir=data/synthetic --recordings=36,8,18 --seconds=20
+  python -m tfrecords_tools.corpora.synthetic --output_dir=data/synthetic --recordings=32,6,18 --seconds=20
 """
 
 import json
@@ -53,8 +53,8 @@ MARKER = "synthetic.json"
 class SyntheticConfig:
     """What defines a corpus: recordings per partition, their length, the raters' reaction delay, the seed."""
 
-    train: int = 36
-    dev: int = 8
+    train: int = 32
+    dev: int = 6
     test: int = 18
     seconds: int = 20
     delay_secs: float = 0.6
@@ -209,7 +209,7 @@ def _main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output_dir", None, "Empty or new folder to write the corpus to.", required=True)
-    flags.DEFINE_list("recordings", ["36", "8", "18"], "Recordings per partition: train,dev,test.")
+    flags.DEFINE_list("recordings", ["32", "6", "18"], "Recordings per partition: train,dev,test.")
     flags.DEFINE_integer("seconds", 20, "Seconds per recording.")
     flags.DEFINE_float("delay_secs", 0.6, "Mean reaction delay of the raters in seconds.")
     flags.DEFINE_integer("seed", 0, "Seed of everything random.")

@@ -75,7 +75,7 @@ def show(face: Face, valence: np.ndarray, opening: np.ndarray, rng: np.random.Ge
     identity = sum(_field(bumps) * push for bumps, push in zip(SHAPES, face.shape_px, strict=True))
     movable = np.stack([_field(bumps).ravel() for bumps in (SMILE, BROWS, JAW)])
     strength = face.expressiveness * valence
-    pushes = np.stack([10.0 * strength, 7.0 * strength, 5.0 * opening], axis=1).astype(np.float32)
+    pushes = np.stack([12.0 * strength, 8.0 * strength, 5.0 * opening], axis=1).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float32)
     head, light = _head_motion(valence.size, rng), _light(valence.size, rng)
     flat = np.broadcast_to(np.float32(face.tint), (HEIGHT, WIDTH, 3))
