@@ -53,8 +53,8 @@ class Face:
 def draw_face(rng: np.random.Generator) -> Face:
     """Draws one speaker's face."""
     return Face(
-        shape_px=tuple(rng.uniform(-2.0, 2.0, size=len(SHAPES))),
-        tint=tuple(rng.uniform(0.8, 1.15, size=3)),
+        shape_px=tuple(rng.uniform(-2.0, 2.0, size=len(SHAPES)).tolist()),
+        tint=tuple(rng.uniform(0.8, 1.15, size=3).tolist()),
         contrast=rng.uniform(0.75, 1.1),
         expressiveness=rng.uniform(0.85, 1.15),
         mirrored=bool(rng.integers(2)),
