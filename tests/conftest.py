@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,16 @@ def pytest_collection_modifyitems(config, items):
 def run_command(*arguments: str) -> subprocess.CompletedProcess:
     """Runs `python ...` in the repository, as a user would."""
     return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+
+
+def error_lines(done: subprocess.CompletedProcess) -> list[str]:
+    """What a command wrote to stderr, without progress bars and without TensorFlow's own notices.
+
+    TensorFlow 2.21 prints some while it is imported, before any setting can silence it.
+    """
+    notice = re.compile(r"WARNING: All log messages before absl|[IWE]0000 ")
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    return [line for line in lines if line and not line.startswith("recordings:") and not notice.match(line)]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from affect.evaluation.postprocess import PostProcessing
 from affect.evaluation.predictions import Prediction
 from affect.metrics import concordance_cc
 from affect.models.network import TrainedNetwork
-from tests.conftest import run_command
+from tests.conftest import error_lines, run_command
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_report_over_several_systems_with_the_trivial_baseline(evaluated, data_d
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["eval.py", "--run_dir=nowhere"], "error: run folder nowhere does not exist; train.py writes it\n"),
-        (["eval.py", "--run_dir=tests"], "error: tests is no run folder: it has no config.json\n"),
+        (["eval.py", "--run_dir=nowhere"], "error: run folder nowhere does not exist; train.py writes it"),
+        (["eval.py", "--run_dir=tests"], "error: tests is no run folder: it has no config.json"),
         (["-m", "affect.evaluation.report", "--run_dirs=nowhere", "--output=x.html"], "nowhere"),
         (["-m", "affect.serving.export", "--run_dir=nowhere", "--output_dir=x"], "run folder nowhere does not exist"),
     ],
@@ -115,7 +115,8 @@ def test_report_over_several_systems_with_the_trivial_baseline(evaluated, data_d
 def test_commands_on_folders_that_are_not_there(arguments, message):
     done = run_command(*arguments)
     assert done.returncode == 2
-    assert message in done.stderr and done.stderr.count("\n") == 1
+    (line,) = error_lines(done)
+    assert message in line
 
 
 def test_unknown_partition_is_refused(audio_run):

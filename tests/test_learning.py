@@ -12,7 +12,7 @@ import tensorflow as tf
 from affect.config import ModelConfig
 from affect.learning.loop import Loop, compile_network
 from affect.models.network import build_network
-from tests.conftest import run_command, train_flags
+from tests.conftest import error_lines, run_command, train_flags
 
 CONFIG = ModelConfig(
     frame_samples=16, audio_filters=(3, 4), audio_taps=(5, 4), audio_channel_pool=2, audio_framed=True,
@@ -122,7 +122,8 @@ def test_tensorboard_has_loss_and_cccs_of_train_and_dev(audio_run):
 def test_another_experiment_does_not_overwrite_a_run(audio_run, data_dir):
     done = run_command("train.py", *train_flags(data_dir, audio_run, "--set=train.learning_rate=0.5"))
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and "train.learning_rate: 0.001 there, 0.5 now" in done.stderr
+    (line,) = error_lines(done)
+    assert line.startswith("error: ") and "train.learning_rate: 0.001 there, 0.5 now" in line
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,8 @@ def test_another_experiment_does_not_overwrite_a_run(audio_run, data_dir):
 def test_wrong_flags_are_one_line_and_leave_no_folder(data_dir, tmp_path, flags, message):
     done = run_command("train.py", *train_flags(data_dir, tmp_path / "run"), *flags)
     assert done.returncode == 2
-    assert message in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    (line,) = error_lines(done)
+    assert line.startswith("error: ") and message in line
     assert not (tmp_path / "run").exists()
 
 
@@ -151,4 +153,4 @@ def test_data_without_dev_is_refused(data_dir, tmp_path):
     (copy / "manifest.json").write_text(json.dumps(manifest))
     done = run_command("train.py", *train_flags(copy, tmp_path / "run"))
     assert done.returncode == 2
-    assert done.stderr == f"error: {copy}: the dev partition has no labelled recordings\n"
+    assert error_lines(done) == [f"error: {copy}: the dev partition has no labelled recordings"]
