@@ -35,13 +35,13 @@ help:
 
 setup: $(INSTALLED)
 
-# The environment is complete or its stamp is missing. No byte-compilation: it takes longer than it saves here.
+# The environment is complete or its stamp is missing.
 $(INSTALLED): setup.py constraints/*.txt
 	@case "$(PYTHON_VERSION)" in 3.11|3.12|3.13) ;; *) \
 	  echo "error: $(PYTHON) is Python $(PYTHON_VERSION); TensorFlow has wheels for 3.11 to 3.13. Try: make PYTHON=python3.12 ..." >&2; exit 2;; esac
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	touch $@
 
 lint: setup
