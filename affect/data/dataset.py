@@ -155,7 +155,7 @@ def evaluation_dataset(
 
 
 def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Works ahead of the training step, on threads of its own and one per window: sharing them stalls both."""
+    """Works ahead of the training step, on threads of its own: many windows at a time, one thread for each."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = os.cpu_count()
     options.threading.max_intra_op_parallelism = 1
