@@ -35,13 +35,17 @@ help:
 
 setup: $(INSTALLED)
 
+# Modules are compiled when they are first imported, and kept: pip would compile thousands that nobody imports, and
+# where nothing may be kept every command compiles TensorFlow anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The environment is complete or its stamp is missing.
 $(INSTALLED): setup.py constraints/*.txt
 	@case "$(PYTHON_VERSION)" in 3.11|3.12|3.13) ;; *) \
 	  echo "error: $(PYTHON) is Python $(PYTHON_VERSION); TensorFlow has wheels for 3.11 to 3.13. Try: make PYTHON=python3.12 ..." >&2; exit 2;; esac
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	touch $@
 
 lint: setup
