@@ -15,6 +15,7 @@ from affect.errors import UserError
 
 MODALITIES = ("audio", "video", "audiovisual")
 DIMENSIONS = ("arousal", "valence")
+INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,19 @@ class ModelConfig:
       audio_pool: size and stride of the max-pool over time after the first convolution; divides frame_samples.
       audio_channel_pool: adjacent channels max-pooled into one after the second; divides its filters.
       audio_framed: True convolves each frame on its own, False the whole window as one signal.
+      audio_input_dropout: rate on the raw samples.
       video_net: "resnet50" (Keras), or "narrow", the same bottleneck structure at the sizes below.
       video_width: channels of the narrow network's stem; its last stage has 32 times as many.
       video_stem_stride: stride of the narrow network's first convolution; ResNet-50 has 2.
       video_blocks: bottleneck blocks per stage of the narrow network.
-      video_batch_norm_momentum: of the narrow network; Keras' 0.99 needs thousands of steps to settle.
+      video_batch_norm: "batch" normalises with the batch in training, "frozen" always with the stored moments.
+      video_batch_norm_momentum: of the stored moments; Keras' 0.99 needs thousands of steps to settle.
       video_scaling: "unit" scales pixels to [0, 1]; "imagenet" is what Keras' ImageNet weights expect.
       dropout: rate on the features of each modality, never on recurrent layers.
       lstm_units: cells per stacked LSTM layer.
+      initializer: of the audio convolutions, the LSTMs' input kernels and the head, by its name in Keras.
+      recurrent_initializer: of the LSTMs' recurrent kernels.
+      weight_decay: adds weight_decay * sum(w^2) / 2 over all convolution kernels to the loss.
     """
 
     frame_samples: int = 640
@@ -45,14 +51,19 @@ class ModelConfig:
     audio_pool: int = 2
     audio_channel_pool: int = 10
     audio_framed: bool = False
+    audio_input_dropout: float = 0.0
     video_net: str = "resnet50"
     video_width: int = 64
     video_stem_stride: int = 2
     video_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    video_batch_norm: str = "batch"
     video_batch_norm_momentum: float = 0.95
     video_scaling: str = "imagenet"
     dropout: float = 0.5
     lstm_units: tuple[int, ...] = (256, 256)
+    initializer: str = "glorot_uniform"
+    recurrent_initializer: str = "glorot_uniform"
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         _require(self.frame_samples >= 1, "model.frame_samples", self.frame_samples, "at least 1")
@@ -68,13 +79,21 @@ class ModelConfig:
         _require(self.video_width >= 1, "model.video_width", self.video_width, "at least 1")
         _require(self.video_stem_stride >= 1, "model.video_stem_stride", self.video_stem_stride, "at least 1")
         _require(_positive(self.video_blocks, 4), "model.video_blocks", self.video_blocks, "four numbers >= 1")
+        modes = ("batch", "frozen")
+        _require(self.video_batch_norm in modes, "model.video_batch_norm", self.video_batch_norm, "batch or frozen")
         momentum = self.video_batch_norm_momentum
         _require(0.0 < momentum < 1.0, "model.video_batch_norm_momentum", momentum, "between 0 and 1")
         scalings = ("unit", "imagenet")
         _require(self.video_scaling in scalings, "model.video_scaling", self.video_scaling, "unit or imagenet")
-        _require(0.0 <= self.dropout < 1.0, "model.dropout", self.dropout, "in [0, 1)")
+        for name in ("audio_input_dropout", "dropout"):
+            _require(0.0 <= getattr(self, name) < 1.0, f"model.{name}", getattr(self, name), "in [0, 1)")
         layers_fit = _positive(self.lstm_units, len(self.lstm_units)) and len(self.lstm_units) > 0
         _require(layers_fit, "model.lstm_units", self.lstm_units, "one or more numbers >= 1")
+        for name in ("initializer", "recurrent_initializer"):
+            _require(
+                getattr(self, name) in INITIALIZERS, f"model.{name}", getattr(self, name), " or ".join(INITIALIZERS)
+            )
+        _require(self.weight_decay >= 0.0, "model.weight_decay", self.weight_decay, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,8 @@ class DataConfig:
       window_frames: frames of a training sequence; 150 is the paper's 6 s.
       eval_window_frames: frames of an evaluation window; the last of a recording is padded and masked.
       standardise: "recording" takes off the recording's mean and divides by its deviation, "none" leaves [-1, 1).
+      faceless_frames: "keep" trains on frames in which no face was found as on all others, "mask" leaves them out of
+        the loss wherever the network sees video. Evaluation always counts them.
       shuffle_windows: size of the shuffle buffer, in windows not yet decoded.
     """
 
@@ -93,6 +114,7 @@ class DataConfig:
     window_frames: int = 150
     eval_window_frames: int = 150
     standardise: str = "recording"
+    faceless_frames: str = "keep"
     shuffle_windows: int = 512
 
     def __post_init__(self):
@@ -100,6 +122,8 @@ class DataConfig:
         _require(self.eval_window_frames >= 1, "data.eval_window_frames", self.eval_window_frames, "at least 1")
         known = ("recording", "none")
         _require(self.standardise in known, "data.standardise", self.standardise, "recording or none")
+        known = ("keep", "mask")
+        _require(self.faceless_frames in known, "data.faceless_frames", self.faceless_frames, "keep or mask")
         _require(self.shuffle_windows >= 1, "data.shuffle_windows", self.shuffle_windows, "at least 1")
 
 
@@ -137,12 +161,15 @@ class TrainConfig:
       batch_size: windows per step over all devices.
       epochs: passes over the training partition.
       learning_rate: of Adam, fixed.
+      video_weights: where the ResNet-50 starts: "none" (random), "imagenet" (downloaded by Keras), or a local Keras
+        .h5 file. Weights of a run given by --init_video come after it.
       seed: of weights, data order, augmentation and dropout.
     """
 
     batch_size: int = 25
     epochs: int = 50
     learning_rate: float = 1e-4
+    video_weights: str = "none"
     seed: int = 0
 
     def __post_init__(self):
@@ -166,6 +193,12 @@ class Experiment:
         _require(self.modality in MODALITIES, "modality", self.modality, "audio, video or audiovisual")
         wanted = f"at least the crop size {self.model.crop_size}"
         _require(self.augment.resize >= self.model.crop_size, "augment.resize", self.augment.resize, wanted)
+        if self.train.video_weights != "none":
+            wanted = "resnet50 where train.video_weights is given"
+            _require(self.model.video_net == "resnet50", "model.video_net", self.model.video_net, wanted)
+        if self.train.video_weights == "imagenet":
+            wanted = "imagenet where train.video_weights is"
+            _require(self.model.video_scaling == "imagenet", "model.video_scaling", self.model.video_scaling, wanted)
 
     def to_json(self) -> str:
         """The experiment as indented JSON; `from_json` gives an equal one."""
@@ -190,7 +223,10 @@ class Experiment:
 
 
 def get_preset(name: str, modality: str = "audiovisual") -> Experiment:
-    """A named starting point: "paper" as in the paper's text, "demo" for two CPU cores in minutes.
+    """A named starting point.
+
+    "paper" is the network of the paper's text, "adieu2016" the authors' first audio network (Trigeorgis et al., "Adieu
+    features?", ICASSP 2016) in its place, "demo" learns on two CPU cores in minutes.
 
     Raises:
       UserError: no such preset or modality.
@@ -223,8 +259,15 @@ def override(experiment: Experiment, assignments: list[str]) -> Experiment:
 
 
 def _paper(modality: str) -> Experiment:
-    # GPU memory of the time set the small batch wherever frames are involved.
-    return Experiment(train=TrainConfig(batch_size=25 if modality == "audio" else 2))
+    if modality == "audio":
+        return Experiment(train=TrainConfig(batch_size=25))
+    # GPU memory of the time set the small batch wherever pictures are involved.
+    return Experiment(train=TrainConfig(batch_size=2, video_weights="imagenet"))
+
+
+def _adieu2016(modality: str) -> Experiment:
+    model = ModelConfig(audio_filters=(40, 40), audio_taps=(80, 4000), audio_channel_pool=20)
+    return dataclasses.replace(_paper(modality), model=model)
 
 
 def _demo(modality: str) -> Experiment:
@@ -243,6 +286,7 @@ def _demo(modality: str) -> Experiment:
             video_scaling="unit",
             dropout=0.3,
             lstm_units=(64, 64),
+            recurrent_initializer="orthogonal",
         ),
         # A step always has 800 frames. The face needs many short windows, since the CCC of a batch says little when it
         # holds few different moments; the voice needs longer ones, since syllables come and go.
@@ -258,7 +302,7 @@ def _demo(modality: str) -> Experiment:
     )
 
 
-PRESETS = {"paper": _paper, "demo": _demo}
+PRESETS = {"paper": _paper, "adieu2016": _adieu2016, "demo": _demo}
 
 
 def write_config(experiment: Experiment, path: Path) -> None:

@@ -59,7 +59,7 @@ def test_wrong_overrides_say_what_would_be_right(assignment, message):
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(UserError, match="paper, demo"):
+    with pytest.raises(UserError, match="paper, adieu2016, demo"):
         get_preset("papier")
 
 

@@ -147,6 +147,35 @@ def test_a_short_recording_is_padded_and_masked(data_dir):
     assert np.all(labels.numpy()[0, 200:] == 0) and np.all(inputs["audio"].numpy()[0, 200:] == 0)
 
 
+def test_faceless_frames_leave_the_loss_only_where_asked_and_only_in_training(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "records")
+    for path in (tmp_path / "records").glob("*/*.tfrecord"):
+        records = [parse(record, 640) for record in tf.data.TFRecordDataset(str(path))]
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for fields in records:
+                values = {name: value.numpy() for name, value in fields.items()}
+                found = np.arange(len(values["jpeg"])) % 5 != 0  # one frame in five has no face
+                start, jpeg, pcm, labels = (values[name] for name in ("start_frame", "jpeg", "pcm", "labels"))
+                writer.write(serialize("r", int(start), list(jpeg), pcm, labels, found))
+
+    def counted(modality, choice, training):
+        settings = f"data.faceless_frames={choice}", "data.window_frames=50", "train.batch_size=2"
+        experiment = experiment_on(tmp_path / "records", modality, *settings)
+        manifest = open_data(experiment)
+        entries = manifest.partition("train")
+        batches = (
+            training_dataset(experiment, manifest, entries, 0).take(2)
+            if training
+            else evaluation_dataset(experiment, manifest, entries, 1)
+        )
+        return np.mean([mask.numpy() for _, _, mask in batches]) / (1.0 if training else 0.4)  # 200 of 500 frames
+
+    assert counted("video", "mask", training=True) == pytest.approx(0.8)
+    assert counted("video", "keep", training=True) == 1.0
+    assert counted("audio", "mask", training=True) == 1.0
+    assert counted("video", "mask", training=False) == pytest.approx(1.0)
+
+
 def test_shards_for_another_frame_size_are_refused(data_dir):
     with pytest.raises(UserError, match="shards hold frame_samples 640, but the run's model.frame_samples is 320"):
         open_data(experiment_on(data_dir, "audio", "model.frame_samples=320"))

@@ -16,6 +16,7 @@ COMMANDS = [
     ["-m", "tfrecords_tools.inspect_tfrecords"],
     ["-m", "affect.evaluation.baseline"],
     ["-m", "affect.evaluation.report"],
+    ["-m", "affect.models.describe"],
     ["-m", "affect.serving.export"],
 ]
 

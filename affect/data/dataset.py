@@ -123,7 +123,7 @@ def training_dataset(
     sources = _sources([entries[i] for i in order], [windows[i] for i in order], config.data_dir)
     # Round-robin over several recordings at a time, so that neighbours in the buffer are different people.
     dataset = sources.interleave(
-        lambda source: _windows(source, experiment, manifest, config.window_frames),
+        lambda source: _windows(source, _fields(experiment, training=True), manifest, config.window_frames),
         cycle_length=_OPEN_RECORDINGS,
     )
     dataset = dataset.shuffle(config.shuffle_windows, seed=shuffle_seed, reshuffle_each_iteration=False)
@@ -144,7 +144,7 @@ def evaluation_dataset(
     size = experiment.data.eval_window_frames
     windows = [evaluation_windows([entry], size) for entry in entries]
     dataset = _sources(entries, windows, experiment.data.data_dir).flat_map(
-        lambda source: _windows(source, experiment, manifest, size)
+        lambda source: _windows(source, _fields(experiment, training=False), manifest, size)
     )
     dataset = dataset.map(
         lambda window: _finish(window, experiment, manifest, size, augment_seed=None),
@@ -188,15 +188,24 @@ def _sources(entries: list[RecordingEntry], windows: list[list[Window]], data_di
     )
 
 
-def _windows(source: dict, experiment: Experiment, manifest: Manifest, size: int) -> tf.data.Dataset:
+def _fields(experiment: Experiment, training: bool) -> set[str]:
+    """What a window needs of a record."""
+    fields = {"labels"}
+    if experiment.modality != "video":
+        fields.add("pcm")
+    if experiment.modality != "audio":
+        fields.add("jpeg")
+        if training and experiment.data.faceless_frames == "mask":
+            fields.add("face_found")
+    return fields
+
+
+def _windows(source: dict, fields: set[str], manifest: Manifest, size: int) -> tf.data.Dataset:
     """The windows of one recording, pictures still JPEG; the last one may be short."""
-    wanted = {"labels"}
-    wanted |= {"pcm"} if experiment.modality != "video" else set()
-    wanted |= {"jpeg"} if experiment.modality != "audio" else set()
 
     def frames(serialized):
         record = parse(serialized, manifest.frame_samples)
-        return {name: record[name] for name in wanted}
+        return {name: record[name] for name in fields}
 
     frames_in_order = tf.data.TFRecordDataset(source["shards"]).map(frames).unbatch()
     windows = frames_in_order.skip(source["offset"]).batch(size).take(source["count"])
@@ -225,4 +234,7 @@ def _finish(window: dict, experiment: Experiment, manifest: Manifest, size: int,
         if augment_seed is not None and experiment.augment.enabled:
             crops = augment_window(crops, experiment.augment, augment_seed)
         inputs["video"] = padded(crops)
-    return inputs, padded(window["labels"]), tf.sequence_mask(frames, size)
+    mask = tf.sequence_mask(frames, size)
+    if "face_found" in window:
+        mask &= padded(window["face_found"])
+    return inputs, padded(window["labels"]), mask

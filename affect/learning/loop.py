@@ -113,10 +113,14 @@ def run_epochs(
 
 
 def _dropout_states(network: keras.Model) -> list[keras.Variable]:
-    """Seed states of all dropout layers, in a fixed order."""
-    return [
-        layer.seed_generator.state for layer in network.layers if isinstance(layer, keras.layers.Dropout) and layer.rate
-    ]
+    """Seed states of all dropout layers, those of the nets inside included, in a fixed order."""
+    states = []
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            states += _dropout_states(layer)
+        elif isinstance(layer, keras.layers.Dropout) and layer.rate:
+            states.append(layer.seed_generator.state)
+    return states
 
 
 def _dropout_seed(seed: int, index: int, step: tf.Tensor) -> tf.Tensor:

@@ -24,9 +24,10 @@ from affect.data.dataset import (
 from affect.data.records import Manifest
 from affect.errors import UserError
 from affect.learning.callbacks import BestWeights, Checkpointing, Progress
+from affect.learning.initial_weights import load_initial_weights
 from affect.learning.loop import Loop, compile_network, run_epochs
-from affect.models.network import TrainedNetwork, build_network, fuse
-from affect.runs import RunFolder, written_beside
+from affect.models.network import TrainedNetwork, build_network
+from affect.runs import RunFolder, read_json, written_beside
 
 _RECORDED_PACKAGES = ("affect", "tensorflow", "keras", "numpy", "h5py", "scikit-learn")
 
@@ -50,21 +51,22 @@ def train(experiment: Experiment, run_dir: Path, initial_runs: dict[str, Path]) 
     entries = {name: labelled_recordings(manifest, name, data_dir) for name in ("train", "dev")}
     if initial_runs and experiment.modality != "audiovisual":
         raise UserError(f"--init_{next(iter(initial_runs))} is for --modality=audiovisual")
-    initial = {modality: TrainedNetwork.load(path) for modality, path in initial_runs.items()}
 
     run = RunFolder(run_dir)
-    _claim_folder(run, experiment, manifest)
+    _check_folder(run, experiment, manifest)
     keras.utils.set_random_seed(experiment.train.seed)
     network = build_network(experiment.model, experiment.modality)
-    for line in fuse(network, {modality: trained.network for modality, trained in initial.items()}) if initial else ():
-        print(line)
     compile_network(network, experiment.train.learning_rate)
-
     progress = Progress()
     checkpointing = Checkpointing(run.checkpoints, network, progress)
     first_epoch = checkpointing.restore()
     if first_epoch:
         print(f"continuing {run_dir} after epoch {first_epoch} of {experiment.train.epochs}")
+    else:
+        initial = {modality: TrainedNetwork.load(path) for modality, path in initial_runs.items()}
+        for line in load_initial_weights(network, experiment.train.video_weights, initial):
+            print(line)
+    _claim_folder(run, experiment, manifest)
     steps = steps_per_epoch(entries["train"], experiment.data.window_frames, experiment.train.batch_size)
     run_epochs(
         Loop(network, experiment.train.seed),
@@ -89,18 +91,23 @@ def train(experiment: Experiment, run_dir: Path, initial_runs: dict[str, Path]) 
     return float(progress.best_score)
 
 
-def _claim_folder(run: RunFolder, experiment: Experiment, manifest: Manifest) -> None:
-    """Writes config and environment into a new folder; checks them in one that holds a run."""
-    if run.config.exists():
-        differences = _differences(run.read_config(), experiment)
-        if differences:
-            raise UserError(f"{run.path} holds another experiment ({'; '.join(differences)}); use another --run_dir")
-        made_with = json.loads(run.environment.read_text(encoding="utf-8"))
-        if made_with["data_fingerprint"] != manifest.fingerprint():
-            raise UserError(f"{run.path} was trained on other data than {experiment.data.data_dir} holds now")
+def _check_folder(run: RunFolder, experiment: Experiment, manifest: Manifest) -> None:
+    """A run folder must be new, or hold a run of the same experiment on the same data."""
+    if not run.config.exists():
+        if run.path.exists() and any(run.path.iterdir()):
+            raise UserError(f"{run.path} is not empty and holds no run; use another --run_dir")
         return
-    if run.path.exists() and any(run.path.iterdir()):
-        raise UserError(f"{run.path} is not empty and holds no run; use another --run_dir")
+    differences = _differences(run.read_config(), experiment)
+    if differences:
+        raise UserError(f"{run.path} holds another experiment ({'; '.join(differences)}); use another --run_dir")
+    if read_json(run.environment)["data_fingerprint"] != manifest.fingerprint():
+        raise UserError(f"{run.path} was trained on other data than {experiment.data.data_dir} holds now")
+
+
+def _claim_folder(run: RunFolder, experiment: Experiment, manifest: Manifest) -> None:
+    """Writes environment and config into a new folder; the config comes last, for it makes the folder a run's."""
+    if run.config.exists():
+        return
     environment = {
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},

@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from affect.config import ModelConfig
 from affect.models.folding import FoldTime, FramesToSignal, StepsToFrames, UnfoldTime
+from affect.models.long_conv import LongConv1D
 
 
 @keras.saving.register_keras_serializable("affect")
@@ -46,21 +47,36 @@ def build_audio_net(config: ModelConfig) -> keras.Model:
       features = frame_samples / audio_pool * audio_filters[1] / audio_channel_pool; any batch, any time.
     """
     audio = keras.Input((None, config.frame_samples), name="audio")
-    signal = (
-        layers.Reshape((config.frame_samples, 1), name="frame_signals")(FoldTime(name="fold_audio")(audio))
-        if config.audio_framed
-        else FramesToSignal(name="window_signal")(audio)
-    )
-    steps = config.frame_samples // config.audio_pool
-
-    x = layers.Conv1D(config.audio_filters[0], config.audio_taps[0], padding="same", activation="relu", name="conv1")(
-        signal
-    )
-    x = layers.MaxPooling1D(config.audio_pool, name="pool1")(x)
-    x = layers.Conv1D(config.audio_filters[1], config.audio_taps[1], padding="same", activation="relu", name="conv2")(x)
-    x = ChannelMaxPool(config.audio_channel_pool, name="pool2")(x)
+    x = layers.Dropout(config.audio_input_dropout, name="input_dropout")(audio) if config.audio_input_dropout else audio
     if config.audio_framed:
+        x = layers.Reshape((config.frame_samples, 1), name="frame_signals")(FoldTime(name="fold_audio")(x))
+        x = long_filters(short_filters(x, config), config)
         features = UnfoldTime(name="unfold_audio")([layers.Flatten(name="flatten")(x), audio])
     else:
-        features = StepsToFrames(steps, name="frames")(x)
+        x = long_filters(short_filters(FramesToSignal(name="window_signal")(x), config), config)
+        features = StepsToFrames(config.frame_samples // config.audio_pool, name="frames")(x)
     return keras.Model(audio, features, name="audio_net")
+
+
+def short_filters(signal, config: ModelConfig, padding: str = "same"):
+    """Conv 1, ReLU and the maximum over time: [batch, samples, 1] to [batch, samples / audio_pool, filters]."""
+    x = _convolution(0, config, padding)(signal)
+    return layers.MaxPooling1D(config.audio_pool, name="pool1")(x)
+
+
+def long_filters(pooled, config: ModelConfig, padding: str = "same"):
+    """Conv 2, ReLU and the maximum over groups of channels; the number of steps stays."""
+    x = _convolution(1, config, padding)(pooled)
+    return ChannelMaxPool(config.audio_channel_pool, name="pool2")(x)
+
+
+def _convolution(index: int, config: ModelConfig, padding: str) -> LongConv1D:
+    return LongConv1D(
+        config.audio_filters[index],
+        config.audio_taps[index],
+        activation="relu",
+        padding=padding,
+        kernel_initializer=config.initializer,
+        kernel_regularizer=keras.regularizers.L2(config.weight_decay / 2) if config.weight_decay else None,
+        name=f"conv{index + 1}",
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from affect.config import ModelConfig
+from affect.config import MODALITIES, ModelConfig
 from affect.errors import UserError
 from affect.models.audio_net import build_audio_net
 from affect.models.video_net import build_video_net
@@ -34,19 +34,45 @@ def build_network(config: ModelConfig, modality: str) -> keras.Model:
     Raises:
       UserError: another modality.
     """
-    if modality not in ("audio", "video", "audiovisual"):
-        raise UserError(f"unknown modality {modality!r}; there are audio, video and audiovisual")
     inputs, features = {}, []
-    for name in ("audio", "video") if modality == "audiovisual" else (modality,):
+    for name in modalities_of(modality):
         net = _BUILDERS[name](config)
         inputs[name] = keras.Input(net.input_shape[1:], dtype=net.inputs[0].dtype, name=name)
         features.append(layers.Dropout(config.dropout, name=f"{name}_dropout")(net(inputs[name])))
 
     x = layers.Concatenate(name="fusion")(features) if len(features) > 1 else features[0]
     for index, units in enumerate(config.lstm_units, start=1):
-        x = layers.LSTM(units, return_sequences=True, name=f"lstm{index}")(x)
-    predictions = layers.Dense(2, dtype="float32", name="predictions")(x)
+        x = lstm(index, units, config)(x)
+    predictions = head(config)(x)
     return keras.Model(inputs, predictions, name=f"affect_{modality}")
+
+
+def modalities_of(modality: str) -> tuple[str, ...]:
+    """What is fused: "audio" and "video" for "audiovisual", itself for each of them.
+
+    Raises:
+      UserError: another modality.
+    """
+    if modality not in MODALITIES:
+        raise UserError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
+    return ("audio", "video") if modality == "audiovisual" else (modality,)
+
+
+def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
+    """One recurrent layer; only settings that cuDNN's kernel can run."""
+    return layers.LSTM(
+        units,
+        return_sequences=True,
+        kernel_initializer=config.initializer,
+        recurrent_initializer=config.recurrent_initializer,
+        name=f"lstm{index}",
+        **kwargs,
+    )
+
+
+def head(config: ModelConfig) -> layers.Dense:
+    """The linear layer to arousal and valence, float32 whatever the precision policy."""
+    return layers.Dense(2, kernel_initializer=config.initializer, dtype="float32", name="predictions")
 
 
 @dataclass(frozen=True)
@@ -73,30 +99,3 @@ class TrainedNetwork:
         except (ValueError, OSError, KeyError) as error:
             raise UserError(f"{run.best_weights} does not fit the network of {run.config}: {error}") from error
         return cls(run, network)
-
-
-def fuse(network: keras.Model, unimodal: dict[str, keras.Model]) -> list[str]:
-    """Copies the trained audio and video nets into an audiovisual network; their LSTMs and heads are left behind.
-
-    Args:
-      network: the audiovisual network, changed in place.
-      unimodal: trained networks by modality.
-
-    Returns:
-      One line per part: what was loaded and what is new.
-
-    Raises:
-      UserError: a unimodal network of other sizes.
-    """
-    report = []
-    for modality, trained in unimodal.items():
-        source, target = trained.get_layer(f"{modality}_net"), network.get_layer(f"{modality}_net")
-        shapes = [[weight.shape for weight in net.get_weights()] for net in (source, target)]
-        if shapes[0] != shapes[1]:
-            raise UserError(f"the trained {modality} net has other sizes than this network's; use one preset for all")
-        target.set_weights(source.get_weights())
-        report.append(f"{target.name}: {target.count_params():,} weights loaded")
-    for layer in network.layers:
-        if layer.count_params() and layer.name not in [f"{modality}_net" for modality in unimodal]:
-            report.append(f"{layer.name}: {layer.count_params():,} weights new")
-    return report

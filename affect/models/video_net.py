@@ -59,38 +59,50 @@ def build_video_net(config: ModelConfig) -> keras.Model:
         backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=shape, pooling="avg")
     else:
         backbone = _narrow_resnet(config, shape)
+    _set_training_behaviour(backbone, config)
     features = UnfoldTime(name="unfold_video")([backbone(pixels), video])
     return keras.Model(video, features, name="video_net")
+
+
+def _set_training_behaviour(backbone: keras.Model, config: ModelConfig) -> None:
+    """Batch norm and weight decay, which Keras' ResNet50 cannot be asked for when it is built."""
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = config.video_batch_norm_momentum
+            layer.trainable = config.video_batch_norm == "batch"
+            # Over all replicas; only Keras on TensorFlow knows how.
+            layer.synchronized = keras.backend.backend() == "tensorflow"
+        elif isinstance(layer, layers.Conv2D) and config.weight_decay:
+            layer.kernel_regularizer = keras.regularizers.L2(config.weight_decay / 2)
+            layer.kernel.regularizer = layer.kernel_regularizer
 
 
 def _narrow_resnet(config: ModelConfig, shape: tuple[int, int, int]) -> keras.Model:
     """ResNet of bottleneck blocks (He et al., 2016, figure 5) at the config's width and depth."""
     pixels = keras.Input(shape, name="pixels")
-    x = _convolve(pixels, config.video_width, 7, config.video_stem_stride, "stem", config)
+    x = _convolve(pixels, config.video_width, 7, config.video_stem_stride, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     for stage, blocks in enumerate(config.video_blocks):
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
-            x = _bottleneck(x, config.video_width * 2**stage, stride, f"stage{stage + 1}_block{block + 1}", config)
+            x = _bottleneck(x, config.video_width * 2**stage, stride, f"stage{stage + 1}_block{block + 1}")
     return keras.Model(pixels, layers.GlobalAveragePooling2D(name="average_pool")(x), name="narrow_resnet")
 
 
-def _bottleneck(x, width: int, stride: int, name: str, config: ModelConfig):
+def _bottleneck(x, width: int, stride: int, name: str):
     shortcut = x
     if stride > 1 or x.shape[-1] != _EXPANSION * width:
-        shortcut = _convolve(x, _EXPANSION * width, 1, stride, f"{name}_shortcut", config)
-    y = layers.ReLU(name=f"{name}_relu1")(_convolve(x, width, 1, stride, f"{name}_1", config))
-    y = layers.ReLU(name=f"{name}_relu2")(_convolve(y, width, 3, 1, f"{name}_2", config))
-    y = _convolve(y, _EXPANSION * width, 1, 1, f"{name}_3", config)
+        shortcut = _convolve(x, _EXPANSION * width, 1, stride, f"{name}_shortcut")
+    y = layers.ReLU(name=f"{name}_relu1")(_convolve(x, width, 1, stride, f"{name}_1"))
+    y = layers.ReLU(name=f"{name}_relu2")(_convolve(y, width, 3, 1, f"{name}_2"))
+    y = _convolve(y, _EXPANSION * width, 1, 1, f"{name}_3")
     return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, y]))
 
 
-def _convolve(x, filters: int, size: int, stride: int, name: str, config: ModelConfig):
+def _convolve(x, filters: int, size: int, stride: int, name: str):
     """Convolution without bias and the batch norm that takes its place."""
     x = layers.Conv2D(
         filters, size, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
     )(x)
-    return layers.BatchNormalization(
-        momentum=config.video_batch_norm_momentum, epsilon=1e-5, synchronized=True, name=f"{name}_bn"
-    )(x)
+    return layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)

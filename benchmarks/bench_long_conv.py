@@ -1,0 +1,116 @@
+r"""Times LongConv1D against direct convolution, at the paper's sizes and over filter lengths.
+
+First the paper's audio network, batch 1, 150 frames: forward and a training step, once with each method. Then one layer
+of 20 channels to 40 filters over one second at 8 kHz: the filter length from which the FFT is faster, beside the one
+that `prefers_fft` assumes. Every measurement runs in a process of its own, which is cut off after `--limit_s` and then
+printed as "more than". Direct convolution of one layer is timed with and without oneDNN, and the better one counts; the
+network's without, since oneDNN takes minutes for one long filter bank.
+
+Example:
+  python benchmarks/bench_long_conv.py
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+from absl import flags
+
+from affect import cli
+
+CROSSOVER_TAPS = (8, 16, 32, 64, 128, 256, 512)
+CHANNELS, FILTERS, STEPS = 20, 40, 8000
+
+
+def measured(what: str, method: str, taps: int, onednn: bool, limit_s: float) -> float | None:
+    """Seconds of the best of three runs, in a fresh process; None if it was cut off."""
+    command = [sys.executable, __file__, f"--measure={what}", f"--method={method}", f"--taps={taps}"]
+    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn))}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit_s, check=True)
+    except subprocess.TimeoutExpired:
+        return None
+    return float(done.stdout.split()[-1])
+
+
+def direct_layer(taps: int, limit_s: float) -> float | None:
+    """The better of direct convolution with and without oneDNN."""
+    times = [measured("layer", "direct", taps, onednn, limit_s) for onednn in (False, True)]
+    return min((seconds for seconds in times if seconds is not None), default=None)
+
+
+def time_here(what: str, method: str, taps: int) -> float:
+    """Seconds of the best of three runs, in this process."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from affect.config import get_preset
+    from affect.learning.ccc import CCCLoss
+    from affect.models.long_conv import LongConv1D
+    from affect.models.network import build_network
+
+    rng = np.random.default_rng(0)
+    if what == "layer":
+        layer = LongConv1D(FILTERS, taps, method=method)
+        signal = tf.constant(rng.normal(size=(1, STEPS, CHANNELS)), tf.float32)
+        run = tf.function(lambda: layer(signal))
+    else:
+        network = build_network(get_preset("paper", "audio").model, "audio")
+        for name in ("conv1", "conv2"):
+            layer = network.get_layer("audio_net").get_layer(name)
+            layer.method = method if name == "conv2" else "direct"
+        audio = {"audio": tf.constant(rng.normal(size=(1, 150, 640)), tf.float32)}
+        gold = tf.constant(rng.uniform(-1, 1, size=(1, 150, 2)), tf.float32)
+        optimizer = keras.optimizers.Adam(1e-4)
+        optimizer.build(network.trainable_variables)
+
+        def training_step():
+            with tf.GradientTape() as tape:
+                loss = CCCLoss()(gold, network(audio, training=True))
+            gradients = tape.gradient(loss, network.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+            return loss
+
+        run = tf.function(training_step if what == "training" else lambda: network(audio))
+    run()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _shown(seconds: float | None, limit_s: float) -> str:
+    return f"more than {limit_s:.0f} s" if seconds is None else f"{seconds:.3f} s"
+
+
+def _main() -> None:
+    from affect.models.long_conv import prefers_fft
+
+    args = flags.FLAGS
+    if args.measure:
+        print(time_here(args.measure, args.method, args.taps))
+        return
+    print("the paper's audio network, batch 1, 150 frames")
+    for what in ("forward", "training"):
+        fft = measured(what, "fft", 0, onednn=True, limit_s=args.limit_s)
+        slow = measured(what, "direct", 0, onednn=False, limit_s=args.limit_s)
+        ratio = f"{slow / fft:.0f} times" if slow else f"more than {args.limit_s / fft:.0f} times"
+        print(f"  {what:<10} FFT {_shown(fft, args.limit_s)}, direct {_shown(slow, args.limit_s)}: {ratio}")
+    print(f"one layer, forward, {STEPS} steps, {CHANNELS} channels, {FILTERS} filters")
+    for taps in CROSSOVER_TAPS:
+        fft = measured("layer", "fft", taps, onednn=True, limit_s=args.limit_s)
+        slow = direct_layer(taps, limit_s=60)
+        choice = "fft" if prefers_fft(taps, CHANNELS, FILTERS) else "direct"
+        print(f"  {taps:>4} taps: FFT {_shown(fft, args.limit_s)}, direct {_shown(slow, 60)}; auto takes {choice}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_float("limit_s", 240, "Seconds after which a measurement is cut off.", lower_bound=1)
+    flags.DEFINE_enum("measure", None, ["forward", "training", "layer"], "Only this, in this process.")
+    flags.DEFINE_enum("method", "fft", ["fft", "direct"], "With --measure: how to convolve.")
+    flags.DEFINE_integer("taps", 64, "With --measure=layer: filter length.")
+    cli.run(_main)
