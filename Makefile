@@ -53,7 +53,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest $(if $(SLOW),--slow)
+	$(BIN)/python -m pytest --numprocesses=auto $(if $(SLOW),--slow)
 
 demo: setup
 	rm -rf data/demo $(RUNS)

@@ -50,6 +50,6 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.16"],
         "faces": ["mtcnn>=1.0"],
         "baseline": ["librosa>=0.10"],
-        "dev": ["pytest>=8", "ruff>=0.6", "import-linter>=2.1"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "import-linter>=2.1"],
     },
 )

@@ -113,14 +113,24 @@ def fft_convolve(signal, kernel, padding: str = "same"):
     past = signal[:, :, :-1, block - (taps - 1) :]
     frames = ops.concatenate([past, signal[:, :, 1:]], axis=-1)  # (batch, channels, blocks, size)
 
-    real, imaginary = ops.rfft(frames, fft_length=size)
-    spectrum = ops.concatenate([real, imaginary], axis=1)  # (batch, 2 * channels, blocks, bins)
-    spectrum = ops.reshape(ops.transpose(spectrum, (3, 0, 2, 1)), (size // 2 + 1, -1, 2 * channels))
-    product = ops.matmul(spectrum, _correlating_spectrum(kernel, size))  # (bins, batch * blocks, 2 * filters)
-    product = ops.reshape(product, (size // 2 + 1, batch, blocks, 2 * filters))
-    real, imaginary = ops.split(ops.transpose(product, (1, 3, 2, 0)), 2, axis=1)
+    bins = size // 2 + 1
+    real, imaginary = (
+        ops.reshape(ops.transpose(part, (3, 0, 2, 1)), (bins, -1, channels))
+        for part in ops.rfft(frames, fft_length=size)
+    )
+    kernel = ops.transpose(ops.cast(kernel, "float32"), (1, 2, 0))
+    kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, size - taps)))
+    kernel_real, kernel_imaginary = (ops.transpose(part, (2, 0, 1)) for part in ops.rfft(kernel, fft_length=size))
+    # Times the conjugate, which correlates instead of convolving: (r + ji)(k - jl) = (rk + il) + j(ik - rl).
+    products = (
+        ops.matmul(real, kernel_real) + ops.matmul(imaginary, kernel_imaginary),
+        ops.matmul(imaginary, kernel_real) - ops.matmul(real, kernel_imaginary),
+    )
+    products = tuple(
+        ops.transpose(ops.reshape(part, (bins, batch, blocks, filters)), (1, 3, 2, 0)) for part in products
+    )
     # The last `taps - 1` samples of every frame have wrapped around.
-    kept = ops.irfft((real, imaginary), fft_length=size)[..., :block]
+    kept = ops.irfft(products, fft_length=size)[..., :block]
     kept = ops.reshape(kept, (batch, filters, blocks * block))[:, :, :outputs]
     return ops.transpose(kept, (0, 2, 1))
 
@@ -140,16 +150,3 @@ def prefers_fft(taps: int, channels: int, filters: int) -> bool:
     transforms = (channels + filters) * size * math.log2(size) * _FFT_UNIT_COST
     products = 4 * channels * filters * size / 2
     return (transforms + products) / (size - taps + 1) < taps * channels * filters
-
-
-def _correlating_spectrum(kernel, size: int):
-    """The filters' spectra as real matrices [bins, 2 * channels, 2 * filters], conjugated to correlate.
-
-    (xr + i xi)(wr - i wi) = (xr wr + xi wi) + i (xi wr - xr wi), so [xr xi] times [[wr, -wi], [wi, wr]].
-    """
-    kernel = ops.transpose(ops.cast(kernel, "float32"), (1, 2, 0))
-    kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, size - kernel.shape[-1])))
-    real, imaginary = (ops.transpose(part, (2, 0, 1)) for part in ops.rfft(kernel, fft_length=size))
-    upper = ops.concatenate([real, -imaginary], axis=2)
-    lower = ops.concatenate([imaginary, real], axis=2)
-    return ops.concatenate([upper, lower], axis=1)
