@@ -124,9 +124,20 @@ def test_batch_and_length_may_be_unknown():
     layer = LongConv1D(3, 64, method="fft")
     layer.build((None, None, 2))
     traced = tf.function(layer, input_signature=[tf.TensorSpec((None, None, 2))])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 2)), tf.TensorSpec((None, None, 3))])
+    def gradient(signal, upstream):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(signal) * upstream)
+        return tape.gradient(loss, layer.kernel)
+
     for batch, steps in [(1, 10), (3, 64), (2, 1000)]:
-        signal = np.random.default_rng(steps).normal(size=(batch, steps, 2))
-        assert_close(traced(signal.astype(np.float32)), convolve(signal, layer.kernel.numpy().astype(np.float64)))
+        rng = np.random.default_rng(steps)
+        signal, upstream = rng.normal(size=(batch, steps, 2)), rng.normal(size=(batch, steps, 3))
+        kernel = layer.kernel.numpy().astype(np.float64)
+        assert_close(traced(signal.astype(np.float32)), convolve(signal, kernel))
+        _, expected = convolve_gradients(signal, kernel, upstream)
+        assert_close(gradient(signal.astype(np.float32), upstream.astype(np.float32)), expected)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

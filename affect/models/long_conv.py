@@ -16,7 +16,7 @@ METHODS = ("auto", "direct", "fft")
 
 # Multiply-adds that one unit of an FFT (size * log2(size)) costs, against those of a direct convolution: measured by
 # benchmarks/bench_long_conv.py on two CPU cores. It covers the transform, its slow memory access and the copies around.
-_FFT_UNIT_COST = 12.0
+_FFT_UNIT_COST = 35.0
 
 
 @keras.saving.register_keras_serializable("affect", name="LongConv1D")
