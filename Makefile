@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The environment is complete or its stamp is missing.
 $(INSTALLED): setup.py constraints/*.txt
 	@case "$(PYTHON_VERSION)" in 3.11|3.12|3.13) ;; *) \
-	  echo "error: $(PYTHON) is Python $(PYTHON_VERSION); TensorFlow has wheels for 3.11 to 3.13. Try: make PYTHON=python3.12 ..." >&2; exit 2;; esac
+	  echo "error: $(PYTHON) is $(if $(PYTHON_VERSION),Python $(PYTHON_VERSION),no Python); TensorFlow has wheels for 3.11 to 3.13. Try: make PYTHON=python3.12 ..." >&2; exit 2;; esac
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
@@ -53,7 +53,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto $(if $(SLOW),--slow)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(if $(SLOW),--slow)
 
 demo: setup
 	rm -rf data/demo $(RUNS)

@@ -34,8 +34,9 @@ class ModelConfig:
       video_width: channels of the narrow network's stem; its last stage has 32 times as many.
       video_stem_stride: stride of the narrow network's first convolution; ResNet-50 has 2.
       video_blocks: bottleneck blocks per stage of the narrow network.
-      video_batch_norm: "batch" normalises with the batch in training, "frozen" always with the stored moments.
-      video_batch_norm_momentum: of the stored moments; Keras' 0.99 needs thousands of steps to settle.
+      video_batch_norm: "batch" normalises with the batch in training; "frozen" always with the stored moments, and
+        scale and offset are not trained either, which makes sense only for weights that bring all four.
+      video_batch_norm_momentum: of the stored moments; Keras' 0.99 needs hundreds of steps to settle.
       video_scaling: "unit" scales pixels to [0, 1]; "imagenet" is what Keras' ImageNet weights expect.
       dropout: rate on the features of each modality, never on recurrent layers.
       lstm_units: cells per stacked LSTM layer.
@@ -162,7 +163,8 @@ class TrainConfig:
       epochs: passes over the training partition.
       learning_rate: of Adam, fixed.
       video_weights: where the ResNet-50 starts: "none" (random), "imagenet" (downloaded by Keras), or a local Keras
-        .h5 file. Weights of a run given by --init_video come after it.
+        .h5 file, without its top (where that comes from ImageNet, keep model.video_scaling=imagenet). Not used where
+        --init_video gives a trained run.
       seed: of weights, data order, augmentation and dropout.
     """
 

@@ -160,7 +160,7 @@ def test_auto_convolves_few_taps_directly_and_the_papers_500_ms_by_fft():
     assert choices == sorted(choices)
 
 
-@pytest.mark.parametrize("wrong", [{"method": "magic"}, {"padding": "causal"}])
-def test_unknown_method_or_padding_is_refused(wrong):
+@pytest.mark.parametrize("wrong", [{"method": "magic"}, {"padding": "causal"}, {"strides": 2}, {"groups": 1}])
+def test_what_it_cannot_do_is_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         LongConv1D(1, 3, **wrong)

@@ -84,8 +84,7 @@ def test_a_stream_equals_the_whole_window_whatever_the_chunks(config, modality, 
     whole, stepping = both_networks(config, modality)
     inputs = frames_of(config, modality, batch=2)
     flush = absent_frames(stepping, 2, delay_frames(config, modality))
-    pieces = [*chunks(inputs, sizes)] + ([flush] if delay_frames(config, modality) else [])
-    streams, _ = stepped(stepping, pieces, start_state(stepping, 2))
+    streams, _ = stepped(stepping, [*chunks(inputs, sizes), flush], start_state(stepping, 2))
     expected = np.array(whole(inputs))
     for stream, wanted in zip(streams, expected, strict=True):
         np.testing.assert_allclose(stream, wanted, atol=1e-4)
@@ -112,6 +111,7 @@ def test_streams_of_different_lengths_share_a_batch():
     delay = delay_frames(WHOLE, "audiovisual")
     present = np.ones((2, 30), bool)
     present[1, 17:] = False  # the second stream ends earlier; what its frames hold then must not matter
+    inputs["audio"][1, 17:] = np.nan
     pieces = [inputs | {"present": present}, absent_frames(stepping, 2, delay)]
     streams, _ = stepped(stepping, pieces, start_state(stepping, 2))
     np.testing.assert_allclose(streams[0], np.array(whole({n: v[:1] for n, v in inputs.items()}))[0], atol=1e-4)

@@ -64,7 +64,7 @@ def train(experiment: Experiment, run_dir: Path, initial_runs: dict[str, Path]) 
         print(f"continuing {run_dir} after epoch {first_epoch} of {experiment.train.epochs}")
     else:
         initial = {modality: TrainedNetwork.load(path) for modality, path in initial_runs.items()}
-        for line in load_initial_weights(network, experiment.train.video_weights, initial):
+        for line in load_initial_weights(network, experiment, initial):
             print(line)
     _claim_folder(run, experiment, manifest)
     steps = steps_per_epoch(entries["train"], experiment.data.window_frames, experiment.train.batch_size)

@@ -1,7 +1,8 @@
 r"""What a network consists of: layers, shapes, parameters, multiply-adds and memory per second of signal; a diagram.
 
 Multiply-adds count convolutions as computed directly, dense layers and LSTMs; pooling, normalisation and activations
-are left out. Memory is what one forward pass holds in float32 for the backward pass: every layer's output.
+are left out. Memory is the sum of all layers' outputs in float32, as a scale for what grows with the signal: training
+holds more (gates, spectra, gradients, optimizer), inference less.
 
 Example:
   python -m affect.models.describe --preset=paper --modality=audiovisual
@@ -16,6 +17,7 @@ from keras import layers
 
 from affect import cli
 from affect.config import MODALITIES, PRESETS, ModelConfig, get_preset, override
+from affect.errors import UserError
 from affect.media.audio import SAMPLE_RATE_HZ
 from affect.models.network import build_network, modalities_of
 
@@ -43,10 +45,12 @@ def rows(config: ModelConfig, modality: str) -> list[Row]:
     """All layers of `build_network(config, modality)`: net by net, then what runs on both nets' features.
 
     Raises:
-      UserError: another modality.
+      UserError: another modality, or frames of which a second holds no whole number.
     """
+    second, rest = divmod(SAMPLE_RATE_HZ, config.frame_samples)  # frames
+    if rest:
+        raise UserError(f"model.frame_samples is {config.frame_samples}; one second is no whole number of frames")
     network = build_network(config, modality)
-    second = SAMPLE_RATE_HZ // config.frame_samples  # frames
     inputs = {
         name: keras.KerasTensor((1, second, *tensor.shape[2:]), tensor.dtype) for name, tensor in network.input.items()
     }

@@ -32,11 +32,12 @@ class LongConv1D(keras.layers.Conv1D):
       activation: as in Conv1D.
       use_bias: as in Conv1D.
       method: "direct" is Conv1D's own; "fft" is overlap-save; "auto" takes the cheaper one by `prefers_fft`.
-      padding: "same" as in the paper, or "valid" for signals that bring their own context.
-      **kwargs: initialisers, regularisers and the rest of Conv1D's arguments, except strides, dilation and groups.
+      padding: "same" as in the paper, or "valid" for signals of `taps` steps or more that bring their own context.
+      **kwargs: initialisers, regularisers and the rest of Conv1D's arguments, except strides, dilation_rate, groups and
+        data_format.
 
     Raises:
-      ValueError: unknown method or padding.
+      ValueError: unknown method or padding, or one of the arguments that are left out.
     """
 
     def __init__(self, filters, kernel_size, activation=None, use_bias=True, method="auto", padding="same", **kwargs):
@@ -44,6 +45,9 @@ class LongConv1D(keras.layers.Conv1D):
             raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
         if padding not in ("same", "valid"):
             raise ValueError(f"padding is {padding!r}; it must be same or valid")
+        refused = {"strides", "dilation_rate", "groups", "data_format"} & kwargs.keys()
+        if refused:
+            raise ValueError(f"LongConv1D must be given no {', '.join(sorted(refused))}")
         # Casting inputs and variables is left to `call`, so that the FFT sees the variables at full precision.
         super().__init__(
             filters,

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from affect.config import MODALITIES, ModelConfig
+from affect.config import MODALITIES, Experiment, ModelConfig
 from affect.errors import UserError
 from affect.models.audio_net import build_audio_net
 from affect.models.video_net import build_video_net
@@ -59,7 +59,7 @@ def modalities_of(modality: str) -> tuple[str, ...]:
 
 
 def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
-    """One recurrent layer; only settings that cuDNN's kernel can run."""
+    """One recurrent layer, with settings that cuDNN's kernel can run unless `kwargs` say otherwise."""
     return layers.LSTM(
         units,
         return_sequences=True,
@@ -80,6 +80,7 @@ class TrainedNetwork:
     """A run's experiment with its network and best weights."""
 
     run: RunFolder
+    experiment: Experiment
     network: keras.Model
 
     @classmethod
@@ -98,4 +99,4 @@ class TrainedNetwork:
             network.load_weights(run.best_weights)
         except (ValueError, OSError, KeyError) as error:
             raise UserError(f"{run.best_weights} does not fit the network of {run.config}: {error}") from error
-        return cls(run, network)
+        return cls(run, experiment, network)

@@ -5,7 +5,8 @@
 For streams, and for recordings too long to hold at once. The long filters of the whole-signal audio net look ahead, so
 predictions come `delay_frames` later than the frames they belong to (7 for the paper's sizes: conv 2 sees 2000 steps
 ahead at 8 kHz, conv 1 another 40 samples at 16 kHz, 252.5 ms in all). A stream therefore begins with `start_state`,
-whose first predictions are not `valid` yet, and ends with `delay_frames` of `absent_frames`, which flush the rest:
+whose first predictions are not `valid` yet, and ends with `delay_frames` of `absent_frames`, which flush the rest
+(`chunks` are dicts of "audio" and/or "video", and "present", all true):
 
     state, curve = start_state(network, batch=1), []
     for frames in [*chunks, absent_frames(network, batch=1, frames=delay)]:
@@ -111,8 +112,8 @@ def build_stepping_network(config: ModelConfig, modality: str) -> keras.Model:
     for index, units in enumerate(config.lstm_units, start=1):
         names = [f"state_lstm{index}_{part}" for part in ("hidden", "cell")]
         inputs |= {name: keras.Input((units,), name=name) for name in names}
-        # Frames that are not valid leave the LSTM's state as it is.
-        x, *states = lstm(index, units, config, return_state=True)(
+        # Frames that are not valid leave the LSTM's state as it is; cuDNN takes no mask that begins with them.
+        x, *states = lstm(index, units, config, return_state=True, use_cudnn=False)(
             x, initial_state=[inputs[name] for name in names], mask=valid
         )
         outputs |= dict(zip(names, states, strict=True))
@@ -132,12 +133,15 @@ def step(network: keras.Model, frames: dict, state: dict) -> tuple[np.ndarray, n
 
     Args:
       network: a stepping network.
-      frames: its inputs but for the states, with the same number of frames, one or more, in each.
+      frames: its inputs but for the states, "present" among them, with the same number of frames in each.
       state: `start_state`, or what the step before returned.
 
     Returns:
       Predictions float32 [batch, time, 2], which of them are valid, bool [batch, time], and the new state.
     """
+    batch, count = frames["present"].shape
+    if not count:
+        return np.zeros((batch, 0, 2), np.float32), np.zeros((batch, 0), bool), state
     outputs = network({name: ops.convert_to_tensor(value) for name, value in (frames | state).items()})
     predictions, valid = (ops.convert_to_numpy(outputs[name]) for name in ("predictions", "valid"))
     return predictions, valid, {name: outputs[name] for name in state}
@@ -234,10 +238,10 @@ class Silence(layers.Layer):
         self.skip = skip
 
     def call(self, inputs):
-        """Multiplies with 0 or 1."""
+        """Selects, since an absent frame may hold anything, NaN included."""
         signal, present = inputs
-        steps = ops.repeat(ops.cast(present, signal.dtype), self.steps_per_frame, axis=1)
-        return signal * steps[:, self.skip : self.skip + ops.shape(signal)[1], None]
+        steps = ops.repeat(present, self.steps_per_frame, axis=1)
+        return ops.where(steps[:, self.skip : self.skip + ops.shape(signal)[1], None], signal, ops.zeros_like(signal))
 
     def compute_output_shape(self, input_shape):
         """The signal's."""
