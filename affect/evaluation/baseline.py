@@ -18,7 +18,7 @@ from sklearn.linear_model import LinearRegression
 
 from affect import cli
 from affect.config import DIMENSIONS, DataConfig, Experiment, ModelConfig
-from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
+from affect.data.dataset import evaluation_dataset, evaluation_windows, labelled_recordings, open_data
 from affect.data.records import Manifest, read_manifest
 from affect.evaluation.evaluate import apply_chains, fit_chains, score
 from affect.evaluation.predictions import Prediction
@@ -67,19 +67,26 @@ def trivial_baseline(data_dir: Path) -> dict[str, dict]:
 
 def _read(partition: str, experiment: Experiment, manifest: Manifest) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Features [frames, 2], standardised, and gold [frames, 2] per recording."""
-    features, gold = [], []
-    for entry in labelled_recordings(manifest, partition, experiment.data.data_dir):
-        rows, labels = [], []
-        for inputs, label, mask in evaluation_dataset(experiment, manifest, [entry], batch_size=1):
-            rms = tf.sqrt(tf.reduce_mean(tf.square(inputs["audio"]), axis=-1))
-            brightness = tf.reduce_mean(tf.cast(inputs["video"], tf.float32), axis=(2, 3, 4))
-            rows.append(tf.stack([tf.math.log(rms + _SILENCE), brightness], axis=-1).numpy()[mask.numpy()])
-            labels.append(label.numpy()[mask.numpy()])
-        values = np.concatenate(rows)
-        deviation = values.std(axis=0)
-        features.append((values - values.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0))
-        gold.append(np.concatenate(labels))
-    return features, gold
+    entries = labelled_recordings(manifest, partition, experiment.data.data_dir)
+    rows, labels = ({entry.name: [] for entry in entries} for _ in range(2))
+    windows = evaluation_windows(entries, _WINDOW_FRAMES)
+    batches = evaluation_dataset(experiment, manifest, entries, batch_size=1)
+    for window, (inputs, label, mask) in zip(windows, batches, strict=True):
+        rms = tf.sqrt(tf.reduce_mean(tf.square(inputs["audio"]), axis=-1))
+        brightness = inputs["video"].numpy().mean(axis=(2, 3, 4), dtype=np.float32)
+        rows[window.recording].append(
+            tf.stack([tf.math.log(rms + _SILENCE), brightness], axis=-1).numpy()[mask.numpy()]
+        )
+        labels[window.recording].append(label.numpy()[mask.numpy()])
+    return [_standardised(np.concatenate(parts)) for parts in rows.values()], [
+        np.concatenate(parts) for parts in labels.values()
+    ]
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1 per column; a constant column is 0."""
+    deviation = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
 
 
 def _main() -> None:
