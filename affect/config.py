@@ -15,6 +15,7 @@ from affect.errors import UserError
 
 MODALITIES = ("audio", "video", "audiovisual")
 DIMENSIONS = ("arousal", "valence")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling", "orthogonal")
 
 
@@ -109,6 +110,10 @@ class DataConfig:
       faceless_frames: "keep" trains on frames in which no face was found as on all others, "mask" leaves them out of
         the loss wherever the network sees video. Evaluation always counts them.
       shuffle_windows: size of the shuffle buffer, in windows not yet decoded.
+      label_delay_secs: time by which raters lag behind: the label of this much later is learnt for a frame, and
+        evaluation shifts predictions back by it. 0 in the paper; later work takes 2 to 4 s.
+      audio_cache_mib: sound of up to this many MiB is read once and kept (RECOLA's 18 recordings with labels have 165);
+        only for networks that do not see video, whose pictures cannot be kept.
     """
 
     data_dir: str = ""
@@ -117,6 +122,8 @@ class DataConfig:
     standardise: str = "recording"
     faceless_frames: str = "keep"
     shuffle_windows: int = 512
+    label_delay_secs: float = 0.0
+    audio_cache_mib: int = 1024
 
     def __post_init__(self):
         _require(self.window_frames >= 1, "data.window_frames", self.window_frames, "at least 1")
@@ -126,6 +133,8 @@ class DataConfig:
         known = ("keep", "mask")
         _require(self.faceless_frames in known, "data.faceless_frames", self.faceless_frames, "keep or mask")
         _require(self.shuffle_windows >= 1, "data.shuffle_windows", self.shuffle_windows, "at least 1")
+        _require(self.label_delay_secs >= 0.0, "data.label_delay_secs", self.label_delay_secs, "at least 0")
+        _require(self.audio_cache_mib >= 0, "data.audio_cache_mib", self.audio_cache_mib, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,14 @@ class TrainConfig:
     Attributes:
       batch_size: windows per step over all devices.
       epochs: passes over the training partition.
-      learning_rate: of Adam, fixed.
+      learning_rate: of Adam, fixed unless plateau_epochs is set.
+      precision: "float32", "mixed_bfloat16", or "mixed_float16" with dynamic loss scaling. Variables and CCC stay
+        float32, and so does every later use of the weights.
+      clip_norm: largest norm of the whole gradient; 0 never clips.
+      early_stop_epochs: training ends after so many epochs without a better dev CCC; 0 never.
+      plateau_epochs: the learning rate is multiplied with plateau_factor after so many such epochs, and again after as
+        many more; 0 never.
+      plateau_factor: in (0, 1).
       video_weights: where the ResNet-50 starts: "none" (random), "imagenet" (downloaded by Keras), or a local Keras
         .h5 file, without its top (where that comes from ImageNet, keep model.video_scaling=imagenet). Not used where
         --init_video gives a trained run.
@@ -171,6 +187,11 @@ class TrainConfig:
     batch_size: int = 25
     epochs: int = 50
     learning_rate: float = 1e-4
+    precision: str = "float32"
+    clip_norm: float = 0.0
+    early_stop_epochs: int = 0
+    plateau_epochs: int = 0
+    plateau_factor: float = 0.5
     video_weights: str = "none"
     seed: int = 0
 
@@ -178,6 +199,10 @@ class TrainConfig:
         _require(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
         _require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
         _require(self.learning_rate > 0.0, "train.learning_rate", self.learning_rate, "above 0")
+        _require(self.precision in PRECISIONS, "train.precision", self.precision, " or ".join(PRECISIONS))
+        for name in ("clip_norm", "early_stop_epochs", "plateau_epochs"):
+            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "at least 0")
+        _require(0.0 < self.plateau_factor < 1.0, "train.plateau_factor", self.plateau_factor, "between 0 and 1")
         _require(0 <= self.seed < 2**31, "train.seed", self.seed, "in [0, 2^31)")
 
 

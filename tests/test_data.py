@@ -11,15 +11,22 @@ import tensorflow as tf
 from affect.config import AugmentConfig, get_preset, override
 from affect.data.augment import augment_window
 from affect.data.dataset import (
+    dev_dataset,
     evaluation_dataset,
-    evaluation_windows,
     labelled_recordings,
     open_data,
-    steps_per_epoch,
+    recordings_in_step,
     training_dataset,
-    training_windows,
 )
 from affect.data.records import RecordingEntry, parse, read_manifest, serialize
+from affect.data.windows import (
+    EVERYTHING,
+    Share,
+    evaluation_windows,
+    steps_per_epoch,
+    training_windows,
+    with_delayed_labels,
+)
 from affect.errors import UserError
 
 
@@ -128,6 +135,85 @@ def test_order_is_a_function_of_seed_and_epoch_and_continues_at_any_step(data_di
         np.testing.assert_array_equal(a[0]["video"], b[0]["video"])
         np.testing.assert_array_equal(a[1], b[1])
     assert not np.array_equal(once[0][1], other[0][1])
+
+
+@pytest.mark.parametrize("settings", [(), ("data.label_delay_secs=0.2",)])
+def test_sound_kept_in_memory_gives_the_same_batches_as_sound_from_shards(data_dir, settings):
+    def batches(limit):
+        experiment = experiment_on(
+            data_dir, "audio", "data.window_frames=30", "train.batch_size=3", f"data.audio_cache_mib={limit}", *settings
+        )
+        manifest = open_data(experiment)
+        entries = with_delayed_labels(manifest.partition("train"), 5 if settings else 0)
+        trained = list(training_dataset(experiment, manifest, entries, 2).take(5))
+        return trained + list(dev_dataset(experiment, manifest, entries, 2, EVERYTHING))
+
+    for kept, streamed in zip(batches(1024), batches(0), strict=True):
+        np.testing.assert_array_equal(kept[0]["audio"], streamed[0]["audio"])
+        np.testing.assert_array_equal(kept[1], streamed[1])
+        np.testing.assert_array_equal(kept[2], streamed[2])
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_delayed_labels_are_those_of_later_frames(data_dir, modality):
+    experiment = experiment_on(data_dir, modality, "data.label_delay_secs=0.4", "data.eval_window_frames=70")
+    manifest = open_data(experiment)
+    (entry,) = manifest.partition("dev")[:1]
+
+    def labels(batches):
+        return np.concatenate([label.numpy()[mask.numpy()] for _, label, mask in batches])
+
+    own = labels(evaluation_dataset(experiment, manifest, [entry], 1))
+    delayed = labels(dev_dataset(experiment, manifest, with_delayed_labels([entry], 10), 1, EVERYTHING))
+    np.testing.assert_array_equal(delayed, own[10:])
+    with pytest.raises(UserError, match="200 frames; a label delay of 200 frames"):
+        with_delayed_labels([entry], 200)
+
+
+def test_workers_share_recordings_and_take_equally_many_steps(data_dir):
+    experiment = experiment_on(data_dir, "audio", "data.window_frames=30", "train.batch_size=4")
+    manifest = open_data(experiment)
+    entries = manifest.partition("train")
+    shares = [Share(worker, workers=2, replicas=2) for worker in range(2)]
+    seen = []
+    for share in shares:
+        batch = next(iter(training_dataset(experiment, manifest, entries, 0, share=share)))
+        assert batch[2].shape == (1, 30)  # four windows over two workers with two devices each
+        seen.append([item.name for item in share.recordings(entries)])
+    assert sorted(seen[0] + seen[1]) == [item.name for item in entries] and not set(seen[0]) & set(seen[1])
+    # Whatever the offsets, a has 6 windows, b 4, c 1: worker 0 has 7, worker 1 has 4 and takes two per step.
+    assert steps_per_epoch([entry("a", 350), entry("b", 250), entry("c", 100)], 50, 4, workers=2) == 2
+
+
+def test_dev_batches_are_equally_many_for_every_worker_and_lose_nothing(data_dir):
+    experiment = experiment_on(data_dir, "audio", "data.eval_window_frames=70")
+    manifest = open_data(experiment)
+    dev = manifest.partition("dev")
+    counted, steps = 0, set()
+    for worker in range(3):  # one of them has no recording
+        batches = list(dev_dataset(experiment, manifest, dev, 2, Share(worker, workers=3)))
+        assert all(mask.shape == (2, 70) for _, _, mask in batches)
+        steps.add(len(batches))
+        counted += sum(int(mask.numpy().sum()) for _, _, mask in batches)
+    assert steps == {2} and counted == 400
+
+
+def test_recordings_of_a_step_are_those_of_its_batch(data_dir):
+    experiment = experiment_on(data_dir, "audio", "data.window_frames=30", "train.batch_size=4")
+    manifest = open_data(experiment)
+    entries = manifest.partition("train")
+    whole = {item.name: frames_in(evaluation_dataset(experiment, manifest, [item], 1))[1] for item in entries}
+    shares = [Share(worker, workers=2) for worker in range(2)]
+    for step in range(2):
+        named = recordings_in_step(experiment, entries, 1, step, shares)
+        labels = [
+            window
+            for share in shares
+            for window in next(iter(training_dataset(experiment, manifest, entries, 1, step, share)))[1].numpy()
+        ]
+        assert len(named) == len(labels) == 4
+        for (name, start), window in zip(named, labels, strict=True):
+            np.testing.assert_array_equal(window, whole[name][start : start + 30])
 
 
 def test_standardised_recordings_have_mean_zero_and_deviation_one(data_dir):

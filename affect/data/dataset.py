@@ -13,30 +13,27 @@ stopped run continues exactly. Shards are streamed and pictures stay JPEG until 
 grow with the corpus.
 """
 
+import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from affect.config import Experiment
+from affect.data.audio_cache import audio_bytes, read_audio
 from affect.data.augment import augment_window
 from affect.data.records import Manifest, RecordingEntry, parse, read_manifest
+from affect.data.windows import EVERYTHING, EpochPlan, Share, Window, evaluation_windows, training_windows
 from affect.errors import UserError
 from affect.media.audio import PCM_FULL_SCALE
 
+# Cuts a recording, an element of `_sources`, into its windows.
+_Cut = Callable[[dict[str, tf.Tensor]], tf.data.Dataset]
+
 # Recordings open at a time while training; more mix better and cost a file handle and a read buffer each.
 _OPEN_RECORDINGS = 32
-
-
-@dataclass(frozen=True)
-class Window:
-    """`frames` consecutive frames of one recording from `start` on; fewer than the window size: a padded tail."""
-
-    recording: str
-    start: int
-    frames: int
 
 
 def open_data(experiment: Experiment) -> Manifest:
@@ -71,87 +68,123 @@ def labelled_recordings(manifest: Manifest, partition: str, data_dir: str) -> li
     return entries
 
 
-def evaluation_windows(entries: list[RecordingEntry], window_frames: int) -> list[Window]:
-    """The windows of `evaluation_dataset`, in its order."""
-    return [
-        Window(entry.name, start, min(window_frames, entry.frames - start))
-        for entry in entries
-        for start in range(0, entry.frames, window_frames)
-    ]
-
-
-def training_windows(entries: list[RecordingEntry], window_frames: int, seed: int, epoch: int) -> list[list[Window]]:
-    """One epoch's windows of every recording, before shuffling.
-
-    A recording starts at a random offset, so that window borders fall elsewhere every epoch; what is left over at
-    either end is not seen in that epoch. One shorter than a window gives a single padded window.
-    """
-    offsets = _offsets(entries, window_frames, seed, epoch)
-    return [
-        [
-            Window(entry.name, start, min(window_frames, entry.frames))
-            for start in range(offset, max(entry.frames - window_frames, 0) + 1, window_frames)
-        ]
-        for entry, offset in zip(entries, offsets, strict=True)
-    ]
-
-
-def steps_per_epoch(entries: list[RecordingEntry], window_frames: int, batch_size: int) -> int:
-    """Full batches that every epoch has, whatever its offsets; at least one."""
-    fewest = sum((entry.frames - _largest_offset(entry, window_frames)) // window_frames or 1 for entry in entries)
-    return max(1, fewest // batch_size)
+def label_delay_frames(experiment: Experiment, manifest: Manifest) -> int:
+    """Frames by which the learnt labels lag behind what is seen and heard."""
+    return round(experiment.data.label_delay_secs * manifest.frame_rate_hz)
 
 
 def training_dataset(
-    experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], epoch: int, first_step: int = 0
+    experiment: Experiment,
+    manifest: Manifest,
+    entries: list[RecordingEntry],
+    epoch: int,
+    first_step: int = 0,
+    share: Share = EVERYTHING,
 ) -> tf.data.Dataset:
     """Batches of one epoch, from `first_step` on; repeats if asked for more than the epoch has.
 
     Args:
       experiment: gives window and batch size, seed, augmentation and modality.
       manifest: of the data folder.
-      entries: labelled recordings to train on.
+      entries: labelled recordings to train on, `with_delayed_labels`.
       epoch: number of the epoch, from 0.
-      first_step: batches to leave out, for a run that continues.
+      first_step: steps to leave out, for a run that continues.
+      share: which recordings, and batches of which size: `share.replicas` of them make one step of this worker.
     """
-    config, train = experiment.data, experiment.train
-    windows = training_windows(entries, config.window_frames, train.seed, epoch)
-    rng = np.random.default_rng([train.seed, epoch, 1])
-    order = rng.permutation(len(entries))
-    shuffle_seed, augment_seed = (int(seed) for seed in rng.integers(2**31, size=2))
-
-    sources = _sources([entries[i] for i in order], [windows[i] for i in order], config.data_dir)
-    # Round-robin over several recordings at a time, so that neighbours in the buffer are different people.
-    dataset = sources.interleave(
-        lambda source: _windows(source, _fields(experiment, training=True), manifest, config.window_frames),
-        cycle_length=_OPEN_RECORDINGS,
-    )
-    dataset = dataset.shuffle(config.shuffle_windows, seed=shuffle_seed, reshuffle_each_iteration=False)
-    dataset = dataset.enumerate().repeat().skip(first_step * train.batch_size)
+    fields = _fields(experiment, training=True)
+    size, delay = experiment.data.window_frames, label_delay_frames(experiment, manifest)
+    recordings, step_windows = share.recordings(entries), share.windows(experiment.train.batch_size)
+    plan = EpochPlan.draw(experiment.train.seed, epoch, share, len(recordings))
+    cut = _cutter(experiment, manifest, recordings, fields, size, delay)
+    windows = _shuffled(experiment, recordings, plan, epoch, first_step * step_windows, cut)
 
     def finish(index, window):
-        seed = tf.stack([tf.constant(augment_seed, tf.int64), index])
-        return _finish(window, experiment, manifest, config.window_frames, seed)
+        seed = tf.stack([tf.constant(plan.augment_seed, tf.int64), index])
+        return _finish(window, experiment, manifest, size, seed)
 
-    dataset = dataset.map(finish, tf.data.AUTOTUNE, deterministic=True)
-    return _prefetched(dataset.batch(train.batch_size, drop_remainder=True))
+    finished = windows.map(finish, tf.data.AUTOTUNE, deterministic=True)
+    return _prefetched(finished.batch(step_windows // share.replicas, drop_remainder=True))
+
+
+def recordings_in_step(
+    experiment: Experiment, entries: list[RecordingEntry], epoch: int, step: int, shares: list[Share]
+) -> list[tuple[str, int]]:
+    """What one training step saw, over all workers: (recording, first frame) per window."""
+    size = experiment.data.window_frames
+
+    def cut(source):
+        starts = tf.data.Dataset.range(source["count"]).map(lambda i: source["offset"] + i * size)
+        return starts.map(lambda start: (source["recording"], start))
+
+    seen = []
+    for share in shares:
+        recordings, count = share.recordings(entries), share.windows(experiment.train.batch_size)
+        plan = EpochPlan.draw(experiment.train.seed, epoch, share, len(recordings))
+        windows = _shuffled(experiment, recordings, plan, epoch, step * count, cut)
+        seen += [(name.decode(), int(start)) for _, (name, start) in windows.take(count).as_numpy_iterator()]
+    return seen
 
 
 def evaluation_dataset(
     experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], batch_size: int
 ) -> tf.data.Dataset:
-    """Every frame of every recording once, in the order of `evaluation_windows`; never augmented."""
+    """Every frame of every recording once with its own label, in the order of `evaluation_windows`; never augmented."""
+    return _prefetched(_evaluation(experiment, manifest, entries, delay=0).batch(batch_size))
+
+
+def dev_dataset(
+    experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], batch_size: int, share: Share
+) -> tf.data.Dataset:
+    """As `evaluation_dataset`, for a training to watch itself: labels delayed, equally many batches for every worker.
+
+    Args:
+      experiment: gives the window size.
+      manifest: of the data folder.
+      entries: labelled recordings, `with_delayed_labels`.
+      batch_size: windows per device.
+      share: this worker's part; what it has too few of is filled with windows that the mask leaves out.
+    """
     size = experiment.data.eval_window_frames
+    counts = [
+        len(evaluation_windows(replace(share, worker=worker).recordings(entries), size))
+        for worker in range(share.workers)
+    ]
+    steps = math.ceil(max(counts) / (batch_size * share.replicas))
+    delay = label_delay_frames(experiment, manifest)
+    # A worker without a recording borrows the shapes of another's.
+    windows = _evaluation(experiment, manifest, share.recordings(entries) or entries[:1], delay).take(
+        counts[share.worker]
+    )
+    nothing = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), windows.element_spec)
+    padded = windows.concatenate(tf.data.Dataset.from_tensors(nothing).repeat())
+    return _prefetched(padded.batch(batch_size, drop_remainder=True).take(steps * share.replicas))
+
+
+def _evaluation(
+    experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], delay: int
+) -> tf.data.Dataset:
+    """Finished windows, one by one."""
+    size = experiment.data.eval_window_frames
+    cut = _cutter(experiment, manifest, entries, _fields(experiment, training=False), size, delay)
     windows = [evaluation_windows([entry], size) for entry in entries]
-    dataset = _sources(entries, windows, experiment.data.data_dir).flat_map(
-        lambda source: _windows(source, _fields(experiment, training=False), manifest, size)
-    )
-    dataset = dataset.map(
-        lambda window: _finish(window, experiment, manifest, size, augment_seed=None),
-        tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return _prefetched(dataset.batch(batch_size))
+
+    def finish(window):
+        return _finish(window, experiment, manifest, size, augment_seed=None)
+
+    unfinished = _sources(entries, windows, experiment.data.data_dir).flat_map(cut)
+    return unfinished.map(finish, tf.data.AUTOTUNE, deterministic=True)
+
+
+def _shuffled(
+    experiment: Experiment, entries: list[RecordingEntry], plan: EpochPlan, epoch: int, first_window: int, cut: _Cut
+) -> tf.data.Dataset:
+    """An epoch's windows, numbered, in the order of training; endless."""
+    windows = training_windows(entries, experiment.data.window_frames, experiment.train.seed, epoch)
+    sources = _sources([entries[i] for i in plan.order], [windows[i] for i in plan.order], experiment.data.data_dir)
+    # Round-robin over several recordings at a time, so that neighbours in the buffer are different people.
+    dataset = sources.interleave(cut, cycle_length=_OPEN_RECORDINGS)
+    dataset = dataset.shuffle(experiment.data.shuffle_windows, seed=plan.shuffle_seed, reshuffle_each_iteration=False)
+    return dataset.enumerate().repeat().skip(first_window)
 
 
 def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -162,16 +195,6 @@ def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def _largest_offset(entry: RecordingEntry, window_frames: int) -> int:
-    """An offset beyond this would lose a window for nothing, or the only one."""
-    return min(window_frames - 1, max(entry.frames - window_frames, 0))
-
-
-def _offsets(entries: list[RecordingEntry], window_frames: int, seed: int, epoch: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, epoch, 0])
-    return rng.integers([_largest_offset(entry, window_frames) + 1 for entry in entries])
-
-
 def _sources(entries: list[RecordingEntry], windows: list[list[Window]], data_dir: str) -> tf.data.Dataset:
     """One element per recording: its shards, statistics, and which windows to cut."""
     return tf.data.Dataset.from_tensor_slices(
@@ -179,6 +202,7 @@ def _sources(entries: list[RecordingEntry], windows: list[list[Window]], data_di
             "shards": tf.ragged.constant(
                 [[str(Path(data_dir) / shard) for shard in entry.shards] for entry in entries]
             ),
+            "recording": tf.constant([entry.name for entry in entries]),
             "mean": tf.constant([entry.audio_mean for entry in entries], tf.float32),
             # Digital silence has no deviation; it stays zero.
             "deviation": tf.constant([entry.audio_deviation or 1.0 for entry in entries], tf.float32),
@@ -200,16 +224,51 @@ def _fields(experiment: Experiment, training: bool) -> set[str]:
     return fields
 
 
-def _windows(source: dict, fields: set[str], manifest: Manifest, size: int) -> tf.data.Dataset:
-    """The windows of one recording, pictures still JPEG; the last one may be short."""
+def _cutter(
+    experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], fields: set[str], size: int, delay: int
+) -> _Cut:
+    """What makes a recording's windows of `size` frames, pictures still JPEG; the last one may be short."""
+    limit = experiment.data.audio_cache_mib * 2**20
+    if fields == {"pcm", "labels"} and audio_bytes(entries, manifest.frame_samples) <= limit:
+        cut = _from_memory
+    else:
+        cut = _from_shards
 
-    def frames(serialized):
-        record = parse(serialized, manifest.frame_samples)
-        return {name: record[name] for name in fields}
+    def windows(source):
+        statistics = {name: source[name] for name in ("mean", "deviation")}
+        return cut(source, fields, manifest.frame_samples, size, delay).map(lambda window: window | statistics)
 
-    frames_in_order = tf.data.TFRecordDataset(source["shards"]).map(frames).unbatch()
-    windows = frames_in_order.skip(source["offset"]).batch(size).take(source["count"])
-    return windows.map(lambda window: window | {"mean": source["mean"], "deviation": source["deviation"]})
+    return windows
+
+
+def _from_shards(source: dict, fields: set[str], frame_samples: int, size: int, delay: int) -> tf.data.Dataset:
+    def frames(names):
+        def parsed(serialized):
+            record = parse(serialized, frame_samples)
+            return {name: record[name] for name in names}
+
+        return tf.data.TFRecordDataset(source["shards"]).map(parsed).unbatch()
+
+    in_order = frames(fields)
+    if delay:
+        later = frames({"labels"}).skip(delay)
+        in_order = tf.data.Dataset.zip(in_order, later).map(lambda frame, label: frame | label)
+    return in_order.skip(source["offset"]).batch(size).take(source["count"])
+
+
+def _from_memory(source: dict, fields: set[str], frame_samples: int, size: int, delay: int) -> tf.data.Dataset:
+    def window(shards, start):
+        pcm, labels = read_audio(tuple(shard.decode() for shard in shards), frame_samples)
+        end = min(start + size, len(pcm) - delay)
+        return pcm[start:end], labels[start + delay : end + delay]
+
+    def one(index):
+        pcm, labels = tf.numpy_function(
+            window, [source["shards"], source["offset"] + index * size], (tf.int16, tf.float32)
+        )
+        return {"pcm": tf.ensure_shape(pcm, [None, frame_samples]), "labels": tf.ensure_shape(labels, [None, 2])}
+
+    return tf.data.Dataset.range(source["count"]).map(one)
 
 
 def _finish(window: dict, experiment: Experiment, manifest: Manifest, size: int, augment_seed: tf.Tensor | None):

@@ -18,8 +18,9 @@ from sklearn.linear_model import LinearRegression
 
 from affect import cli
 from affect.config import DIMENSIONS, DataConfig, Experiment, ModelConfig
-from affect.data.dataset import evaluation_dataset, evaluation_windows, labelled_recordings, open_data
+from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
 from affect.data.records import Manifest, read_manifest
+from affect.data.windows import evaluation_windows
 from affect.evaluation.evaluate import apply_chains, fit_chains, score
 from affect.evaluation.predictions import Prediction
 from affect.runs import written_beside

@@ -45,7 +45,7 @@ class PostProcessing:
         """Processes one recording's prediction of one dimension, [frames] to [frames]."""
         smooth = _median(np.asarray(predicted, dtype=np.float64), self.median_frames)
         scaled = (smooth + self.offset - self.centre) * self.gain + self.centre
-        return _later(scaled, self.shift_frames)
+        return later(scaled, self.shift_frames)
 
     def to_json(self) -> str:
         """One JSON object; `from_json` gives an equal chain."""
@@ -144,7 +144,8 @@ def _median(signal: np.ndarray, frames: int) -> np.ndarray:
     return signal if frames <= 1 else median_filter(signal, size=frames, mode="nearest")
 
 
-def _later(signal: np.ndarray, frames: int) -> np.ndarray:
+def later(signal: np.ndarray, frames: int) -> np.ndarray:
+    """A signal [frames] or [frames, dimensions] moved back in time; its first value fills the gap."""
     if frames == 0:
         return signal
-    return np.concatenate([np.full(min(frames, signal.size), signal[0]), signal[:-frames]])
+    return np.concatenate([np.repeat(signal[:1], min(frames, len(signal)), axis=0), signal[:-frames]])

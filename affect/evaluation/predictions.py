@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from affect.config import DIMENSIONS, Experiment
-from affect.data.dataset import evaluation_dataset, evaluation_windows
+from affect.data.dataset import evaluation_dataset, label_delay_frames
 from affect.data.records import Manifest, RecordingEntry
+from affect.data.windows import evaluation_windows
+from affect.evaluation.postprocess import later
 
 _BATCH_SIZE = 2
 
@@ -38,10 +40,12 @@ def predict(
             predicted.append(one[counts])
             gold.append(label[counts])
     windows = evaluation_windows(entries, experiment.data.eval_window_frames)
+    # A network that learnt delayed labels is early by that much.
+    delay = label_delay_frames(experiment, manifest)
     return [
         Prediction(
             entry.name,
-            _joined(predicted, windows, entry.name),
+            later(_joined(predicted, windows, entry.name), delay),
             _joined(gold, windows, entry.name) if entry.has_labels else None,
         )
         for entry in entries
