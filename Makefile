@@ -26,8 +26,6 @@ INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 
 RECORDS := data/demo/records
 RUNS := runs/demo
-# One seed for everything, so that two runs on one machine give the same numbers.
-TRAIN := $(BIN)/python train.py --preset=demo --data_dir=$(RECORDS)
 
 .PHONY: help setup lint test demo control clean constraints
 help:
@@ -53,7 +51,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(if $(SLOW),--slow)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(if $(SLOW),--slow)
 
 demo: setup
 	rm -rf data/demo $(RUNS)
@@ -61,9 +59,7 @@ demo: setup
 	$(BIN)/python -m tfrecords_tools.make_tfrecords --layout=avec2016 --corpus_dir=data/demo/corpus --output_dir=$(RECORDS) \
 	  --detect_every=10
 	$(BIN)/python -m tfrecords_tools.inspect_tfrecords --data_dir=$(RECORDS)
-	$(TRAIN) --modality=audio --run_dir=$(RUNS)/audio
-	$(TRAIN) --modality=video --run_dir=$(RUNS)/video
-	$(TRAIN) --modality=audiovisual --init_audio=$(RUNS)/audio --init_video=$(RUNS)/video --run_dir=$(RUNS)/audiovisual
+	$(BIN)/python train.py --preset=demo --pretrain --data_dir=$(RECORDS) --run_dir=$(RUNS) --picture_epochs=4
 	$(BIN)/python eval.py --run_dir=$(RUNS)/audio
 	$(BIN)/python eval.py --run_dir=$(RUNS)/video
 	$(BIN)/python eval.py --run_dir=$(RUNS)/audiovisual --fail_under_ccc=0.6

@@ -1,4 +1,4 @@
-"""Pictures, with matplotlib only: prediction over gold, training curves. TensorBoard, report and predict share them."""
+"""Pictures, with matplotlib only: prediction over gold, filters, training curves; for TensorBoard, report, predict."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -55,6 +55,50 @@ def training_curves(log: Mapping[str, Sequence[float]], title: str) -> Figure:
         plot.grid(alpha=0.3)
     plots[0].legend(fontsize=8)
     return figure
+
+
+def filter_responses(kernel: np.ndarray, sample_rate_hz: float) -> Figure:
+    """Learnt filters of the waveform, sorted by where they let most through, and their frequency responses.
+
+    Args:
+      kernel: [taps, filters].
+      sample_rate_hz: of the waveform.
+    """
+    taps, filters = kernel.shape
+    padded = max(512, taps)  # zeros behind a short filter make its response smooth
+    gains = np.abs(np.fft.rfft(kernel, padded, axis=0))  # (frequencies, filters)
+    order = np.argsort(gains.argmax(axis=0), kind="stable")
+    decibels = 20.0 * np.log10(np.maximum(gains / max(gains.max(), 1e-12), 1e-3))
+
+    figure = Figure(figsize=(9, 0.22 * filters + 1.2), layout="constrained")
+    shapes, responses = figure.subplots(1, 2)
+    milliseconds = np.arange(taps) / sample_rate_hz * 1000.0
+    height = max(np.abs(kernel).max(), 1e-12)
+    for row, index in enumerate(order):
+        shapes.plot(milliseconds, row + 0.5 * kernel[:, index] / height, color=_PREDICTED_COLOUR, linewidth=0.8)
+    shapes.set_title("filters", fontsize=9)
+    shapes.set_xlabel("milliseconds")
+    shapes.set_yticks([])
+    shapes.set_ylim(-0.5, filters - 0.5)
+    picture = responses.imshow(
+        decibels[:, order].T,
+        aspect="auto",
+        origin="lower",
+        extent=(0.0, sample_rate_hz / 2000.0, -0.5, filters - 0.5),
+        cmap="magma",
+    )
+    responses.set_title("frequency responses", fontsize=9)
+    responses.set_xlabel("kHz")
+    responses.set_yticks([])
+    figure.colorbar(picture, ax=responses, label="dB")
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
 
 
 def to_svg(figure: Figure) -> str:

@@ -3,7 +3,7 @@
 RUN_DIR/
   config.json          the Experiment
   environment.json     versions, seed, data fingerprint
-  checkpoints/         to resume from
+  checkpoints/         step-N/: weights, optimizer and progress, to resume from
   best.weights.h5      by mean dev CCC
   training.csv         one row per epoch
   tensorboard/
@@ -13,6 +13,7 @@ RUN_DIR/
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,7 +109,8 @@ def read_json(path: Path) -> dict:
 def written_beside(path: Path) -> Iterator[Path]:
     """Gives a temporary path in the same folder and renames it to `path` once the block has ended well.
 
-    Nothing half-written is ever found under the final name; after an error the temporary file is gone.
+    Nothing half-written is ever found under the final name; after an error what was written, a file or a new folder, is
+    gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: Keras and others choose the format by it.
@@ -117,4 +119,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)

@@ -1,12 +1,17 @@
-"""Shared fixtures: one tiny synthetic corpus, its shards, and a briefly trained run, made once per test session."""
+"""Shared fixtures: one tiny synthetic corpus, its shards, and a briefly trained run, made once for all test processes.
+
+Tests copy what they change.
+"""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import fcntl
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,29 +50,45 @@ def error_lines(done: subprocess.CompletedProcess) -> list[str]:
     return [line for line in lines if line and not line.startswith("recordings:") and not notice.match(line)]
 
 
+def made_once(tmp_path_factory, worker_id: str, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process to ask for it makes; pytest-xdist gives every process its own session."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / name
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            unfinished = path.with_suffix(".unfinished")
+            make(unfinished)
+            unfinished.rename(path)
+    return path
+
+
 @pytest.fixture(scope="session")
-def corpus_dir(tmp_path_factory) -> Path:
+def corpus_dir(tmp_path_factory, worker_id) -> Path:
     """Two train, two dev and two test recordings of 8 s."""
-    path = tmp_path_factory.mktemp("corpus") / "synthetic"
-    write_corpus(SyntheticConfig(train=2, dev=2, test=2, seconds=8, delay_secs=0.2, seed=3), path)
-    return path
+    config = SyntheticConfig(train=2, dev=2, test=2, seconds=8, delay_secs=0.2, seed=3)
+    return made_once(tmp_path_factory, worker_id, "synthetic", lambda path: write_corpus(config, path))
 
 
 @pytest.fixture(scope="session")
-def data_dir(corpus_dir, tmp_path_factory) -> Path:
+def data_dir(corpus_dir, tmp_path_factory, worker_id) -> Path:
     """The shards of `corpus_dir`."""
-    path = tmp_path_factory.mktemp("data") / "records"
-    make_tfrecords("avec2016", corpus_dir, path, Preprocessing(), overwrite=False)
-    return path
+
+    def make(path):
+        make_tfrecords("avec2016", corpus_dir, path, Preprocessing(), overwrite=False)
+
+    return made_once(tmp_path_factory, worker_id, "records", make)
 
 
 @pytest.fixture(scope="session")
-def audio_run(data_dir, tmp_path_factory) -> Path:
+def audio_run(data_dir, tmp_path_factory, worker_id) -> Path:
     """A run folder of the demo preset's audio network after two short epochs."""
-    run_dir = tmp_path_factory.mktemp("runs") / "audio"
-    trained = run_command("train.py", *train_flags(data_dir, run_dir))
-    assert trained.returncode == 0, trained.stderr
-    return run_dir
+
+    def make(path):
+        trained = run_command("train.py", *train_flags(data_dir, path))
+        assert trained.returncode == 0, trained.stderr
+
+    return made_once(tmp_path_factory, worker_id, "audio_run", make)
 
 
 def train_flags(data_dir: Path, run_dir: Path, *more: str) -> list[str]:

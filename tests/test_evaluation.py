@@ -20,11 +20,13 @@ from tests.conftest import error_lines, run_command
 
 
 @pytest.fixture(scope="module")
-def evaluated(audio_run):
-    done = run_command("eval.py", f"--run_dir={audio_run}", "--partitions=dev,test")
+def evaluated(audio_run, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("evaluated") / "audio"
+    shutil.copytree(audio_run, run_dir)
+    done = run_command("eval.py", f"--run_dir={run_dir}", "--partitions=dev,test")
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC corpus, test" in done.stdout
-    return audio_run
+    return run_dir
 
 
 def curves(folder):

@@ -11,7 +11,8 @@ import pytest
 from affect.config import DataConfig, Experiment, ModelConfig, TrainConfig, get_preset, override
 from affect.errors import UserError
 from affect.learning.initial_weights import load_initial_weights
-from affect.learning.training import train
+from affect.learning.strategy import make_strategy
+from affect.learning.training import RunOptions, train
 from affect.models.network import TrainedNetwork, build_network
 from affect.runs import RunFolder
 from tests.test_network import FRAMED
@@ -110,7 +111,7 @@ def test_imagenet_weights_that_cannot_be_downloaded_leave_no_run_folder(data_dir
     experiment = override(get_preset("paper", "video"), [f"data.data_dir={data_dir}"])
     assert experiment.train.video_weights == "imagenet"
     with pytest.raises(UserError, match="ImageNet weights cannot be had .*no route.*=none") as caught:
-        train(experiment, tmp_path / "run", {})
+        train(experiment, tmp_path / "run", {}, make_strategy("one_device"), RunOptions())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from affect.config import ModelConfig
-from affect.learning.loop import Loop, compile_network
+from affect.config import ModelConfig, TrainConfig
+from affect.learning.loop import Loop, Totals, compile_network
 from affect.models.network import build_network
 from tests.conftest import error_lines, run_command, train_flags
 
@@ -31,12 +31,15 @@ def batches(count=5):
 def network(dropout=0.0):
     keras.utils.set_random_seed(1)
     model = build_network(ModelConfig(**{**CONFIG.__dict__, "dropout": dropout}), "audio")
-    compile_network(model, 1e-2)
+    compile_network(model, TrainConfig(learning_rate=1e-2))
     return model
 
 
-def run_loop(model, data, seed=0):
-    return Loop(model, seed).train_epoch(data, keras.callbacks.CallbackList([], model=model))
+def run_loop(model, data, seed=0, first_step=0):
+    loop, totals = Loop(model, seed), Totals.of([])
+    for step, batch in enumerate(data, first_step):
+        _, _, totals = loop.train_step(batch, step, totals)
+    return totals.logs()
 
 
 def test_loop_gives_the_same_weights_as_keras_fit_with_masks():
@@ -53,7 +56,7 @@ def test_dropout_masks_depend_on_seed_and_step_only():
     once, again, other = network(0.5), network(0.5), network(0.5)
     run_loop(once, batches(), seed=3)
     run_loop(again, batches().take(2), seed=3)
-    run_loop(again, batches().skip(2), seed=3)  # a new Loop, as after a restart
+    run_loop(again, batches().skip(2), seed=3, first_step=2)  # a new Loop, as after a restart
     run_loop(other, batches(), seed=4)
     for a, b in zip(once.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -98,12 +101,8 @@ def test_a_stopped_run_continues_to_the_same_result(audio_run, data_dir, tmp_pat
     """Stopped after its first epoch, a run ends as the uninterrupted one."""
     stopped = tmp_path / "stopped"
     shutil.copytree(audio_run, stopped)
-    for path in (stopped / "checkpoints").glob("ckpt-2*"):
-        path.unlink()
-    index = stopped / "checkpoints/checkpoint"
-    index.write_text('model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n')
-    log = stopped / "training.csv"
-    log.write_text("\n".join(log.read_text().splitlines()[:2]) + "\n")
+    assert {path.name for path in (stopped / "checkpoints").iterdir()} == {"step-3", "step-6"}
+    shutil.rmtree(stopped / "checkpoints/step-6")  # the log has two rows, and the second must be written again
 
     continued = run_command("train.py", *train_flags(data_dir, stopped))
     assert continued.returncode == 0, continued.stderr
@@ -117,6 +116,14 @@ def test_tensorboard_has_loss_and_cccs_of_train_and_dev(audio_run):
         tags = {value.tag for file in files for event in tf.compat.v1.train.summary_iterator(str(file))
                 for value in event.summary.value}  # fmt: skip
         assert {f"{prefix}loss", f"{prefix}ccc_arousal", f"{prefix}ccc_valence"} <= tags
+
+
+def test_fresh_never_continues(audio_run, data_dir):
+    done = run_command("train.py", *train_flags(data_dir, audio_run, "--fresh"))
+    assert done.returncode == 2
+    assert error_lines(done) == [
+        f"error: {audio_run} is not empty, and --fresh never overwrites; delete it or use another --run_dir"
+    ]
 
 
 def test_another_experiment_does_not_overwrite_a_run(audio_run, data_dir):

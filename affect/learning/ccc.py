@@ -45,29 +45,50 @@ def moments(gold, predicted, mask=None, all_reduce: AllReduce | None = None) -> 
     counts = ops.ones_like(gold[..., :1]) if mask is None else ops.cast(ops.cast(mask, "bool"), "float32")[..., None]
     # A masked frame may hold anything, NaN included, and 0 * NaN is NaN.
     gold, predicted = (ops.where(counts > 0.0, signal, 0.0) for signal in (gold, predicted))
-    axes = tuple(range(len(gold.shape) - 1))
 
-    count = all_reduce(ops.sum(counts))
+    def total(*signals):
+        """Sums over all frames of all replicas, one reduction for all signals: [signals, dimensions]."""
+        return all_reduce(ops.stack([ops.sum(signal, axis=tuple(range(len(signal.shape) - 1))) for signal in signals]))
+
+    count, *sums = ops.unstack(total(counts * ops.ones_like(gold), gold, predicted), 3)
+    count = count[0]
     frames = ops.maximum(count, 1.0)
-    gold_mean = all_reduce(ops.sum(gold, axis=axes)) / frames
-    predicted_mean = all_reduce(ops.sum(predicted, axis=axes)) / frames
+    gold_mean, predicted_mean = (one / frames for one in sums)
     gold, predicted = (gold - gold_mean) * counts, (predicted - predicted_mean) * counts
-    return Moments(
-        count,
-        gold_mean,
-        predicted_mean,
-        all_reduce(ops.sum(gold * gold, axis=axes)) / frames,
-        all_reduce(ops.sum(predicted * predicted, axis=axes)) / frames,
-        all_reduce(ops.sum(gold * predicted, axis=axes)) / frames,
-    )
+    squares = total(gold * gold, predicted * predicted, gold * predicted) / frames
+    return Moments(count, gold_mean, predicted_mean, *ops.unstack(squares, 3))
 
 
 def ccc_from_moments(m: Moments):
-    """CCC per dimension, [dimensions]; 0 where the formula is 0 / 0, as in `affect.metrics.concordance_cc`."""
+    """CCC per dimension, [dimensions]; 0 where the formula is 0 / 0, as in `affect.metrics.concordance_cc`.
+
+    What is not a number stays so: a training that has gone wrong must show.
+    """
     denominator = m.gold_variance + m.predicted_variance + ops.square(m.gold_mean - m.predicted_mean)
     # Dividing by 1 instead keeps the gradient of the unused branch finite.
-    safe = ops.where(denominator > 0.0, denominator, 1.0)
-    return ops.where(denominator > 0.0, 2.0 * m.covariance / safe, 0.0)
+    safe = ops.where(denominator == 0.0, 1.0, denominator)
+    return ops.where(denominator == 0.0, 0.0, 2.0 * m.covariance / safe)
+
+
+def loss_from_moments(m: Moments):
+    """The objective, a scalar: 1 - CCC, averaged over the dimensions (paper section 3.4)."""
+    return ops.mean(1.0 - ccc_from_moments(m))
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of two disjoint sets of frames together (Chan et al., 1979)."""
+    count = a.count + b.count
+    share = b.count / ops.maximum(count, 1.0)
+    gold_gap, predicted_gap = b.gold_mean - a.gold_mean, b.predicted_mean - a.predicted_mean
+    between = share * (1.0 - share)
+    return Moments(
+        count,
+        a.gold_mean + share * gold_gap,
+        a.predicted_mean + share * predicted_gap,
+        (1.0 - share) * a.gold_variance + share * b.gold_variance + between * gold_gap * gold_gap,
+        (1.0 - share) * a.predicted_variance + share * b.predicted_variance + between * predicted_gap * predicted_gap,
+        (1.0 - share) * a.covariance + share * b.covariance + between * gold_gap * predicted_gap,
+    )
 
 
 @keras.saving.register_keras_serializable("affect")
@@ -98,7 +119,7 @@ class CCCLoss(keras.losses.Loss):
         return {"name": self.name}
 
     def _loss(self, gold, predicted, mask):
-        return ops.mean(1.0 - ccc_from_moments(moments(gold, predicted, mask, self._all_reduce)))
+        return loss_from_moments(moments(gold, predicted, mask, self._all_reduce))
 
 
 @keras.saving.register_keras_serializable("affect")
@@ -115,10 +136,10 @@ class ConcordanceCC(keras.metrics.Metric):
         self._state = [self.add_weight(shape=(), initializer="zeros", name=field) for field in Moments._fields]
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Merges one batch (Chan et al., 1979); `sample_weight` [batch, time] is a mask."""
+        """Merges one batch; `sample_weight` [batch, time] is a mask."""
         one = slice(self.dimension, self.dimension + 1)
         batch = moments(y_true[..., one], y_pred[..., one], sample_weight)
-        merged = _merge(Moments(*self._state), Moments(*(ops.reshape(value, ()) for value in batch)))
+        merged = merge(Moments(*self._state), Moments(*(ops.reshape(value, ()) for value in batch)))
         for variable, value in zip(self._state, merged, strict=True):
             variable.assign(value)
 
@@ -129,19 +150,3 @@ class ConcordanceCC(keras.metrics.Metric):
     def get_config(self):
         """Keras' serialisation."""
         return super().get_config() | {"dimension": self.dimension}
-
-
-def _merge(a: Moments, b: Moments) -> Moments:
-    """Moments of two disjoint sets of frames together."""
-    count = a.count + b.count
-    share = b.count / ops.maximum(count, 1.0)
-    gold_gap, predicted_gap = b.gold_mean - a.gold_mean, b.predicted_mean - a.predicted_mean
-    between = share * (1.0 - share)
-    return Moments(
-        count,
-        a.gold_mean + share * gold_gap,
-        a.predicted_mean + share * predicted_gap,
-        (1.0 - share) * a.gold_variance + share * b.gold_variance + between * gold_gap * gold_gap,
-        (1.0 - share) * a.predicted_variance + share * b.predicted_variance + between * predicted_gap * predicted_gap,
-        (1.0 - share) * a.covariance + share * b.covariance + between * gold_gap * predicted_gap,
-    )

@@ -2,23 +2,43 @@
 
 Keras 3's own `fit` cannot run under MultiWorkerMirroredStrategy, and it neither takes dropout masks from the step
 number nor continues in the middle of an epoch. The model is compiled all the same, so that anyone may call `fit`.
+
+The objective is the CCC of the GLOBAL batch: its moments are summed over replicas before the ratio is taken, so every
+replica holds the same loss. The gradient is therefore that of loss / replicas, summed over replicas.
 """
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from affect.config import DIMENSIONS
-from affect.learning.ccc import CCCLoss, ConcordanceCC
+from affect.config import DIMENSIONS, TrainConfig
+from affect.learning.ccc import CCCLoss, ConcordanceCC, Moments, ccc_from_moments, loss_from_moments, merge, moments
+from affect.learning.feed import Feed
+from affect.learning.progress import Progress
+from affect.learning.strategy import all_reduce_sum
 
 Logs = dict[str, float]
 
+# Between the seeds of two replicas, so that they meet no other layer's; any large odd number does.
+_FAR_APART = 2_654_435_761
 
-def compile_network(network: keras.Model, learning_rate: float) -> None:
-    """Compiles in place: Adam at a fixed rate (paper section 4), the CCC loss, and one CCC per dimension."""
+
+class NotFiniteError(ArithmeticError):
+    """Loss or gradient is NaN or infinite; the message says which."""
+
+
+def compile_network(network: keras.Model, config: TrainConfig) -> None:
+    """Compiles in place: Adam (paper section 4), the CCC loss, and one CCC per dimension."""
+    optimizer = keras.optimizers.Adam(config.learning_rate, global_clipnorm=config.clip_norm or None)
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     network.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=optimizer,
         loss=CCCLoss(),
         weighted_metrics=[ConcordanceCC(i, name=f"ccc_{name}") for i, name in enumerate(DIMENSIONS)],
         # On a CPU XLA makes this network's step three to four times slower than oneDNN.
@@ -27,89 +47,205 @@ def compile_network(network: keras.Model, learning_rate: float) -> None:
     network.optimizer.build(network.trainable_variables)
 
 
+class Totals(NamedTuple):
+    """What one epoch has seen so far: moments of all its frames, sums over its steps."""
+
+    moments: Moments
+    steps: tf.Tensor
+    loss: tf.Tensor
+    gradient_norm: tf.Tensor
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Totals":
+        """From `to_list`'s numbers; an empty list for the beginning of an epoch."""
+        values = iter(values or [0.0] * (1 + 5 * len(DIMENSIONS) + 3))
+
+        def take(shape):
+            return tf.constant([next(values) for _ in range(math.prod(shape))], tf.float32, shape)
+
+        pooled = Moments(take(()), *(take((len(DIMENSIONS),)) for _ in Moments._fields[1:]))
+        return cls(pooled, take(()), take(()), take(()))
+
+    def to_list(self) -> list[float]:
+        """All numbers, exactly as they are."""
+        return [float(value) for part in tf.nest.flatten(self) for value in np.ravel(part)]
+
+    def logs(self) -> Logs:
+        """CCC per dimension and their mean, mean loss, mean gradient norm."""
+        cccs = dict(zip((f"ccc_{name}" for name in DIMENSIONS), ccc_from_moments(self.moments).numpy(), strict=True))
+        steps = max(float(self.steps), 1.0)
+        logs = {"loss": self.loss / steps, **cccs, "ccc": np.mean(list(cccs.values()))}
+        return {name: float(value) for name, value in (logs | {"gradient_norm": self.gradient_norm / steps}).items()}
+
+
 class Loop:
     """Trains and evaluates a compiled network on batches `(inputs, labels, mask)`."""
 
-    def __init__(self, network: keras.Model, seed: int):
-        """Prepares both steps; `seed` decides the dropout masks together with the step number."""
+    def __init__(self, network: keras.Model, seed: int, clip_norm: float = 0.0):
+        """Prepares both steps, for the strategy in whose scope this is called.
+
+        Args:
+          network: built and compiled in that scope.
+          seed: decides the dropout masks, together with step and replica.
+          clip_norm: largest norm of the global gradient; 0 never clips.
+        """
         self.network = network
-        self._strategy = tf.distribute.get_strategy()
-        self._loss = CCCLoss()
-        self._mean_loss = keras.metrics.Mean(name="loss")
-        self._cccs = [ConcordanceCC(i, name=f"ccc_{name}") for i, name in enumerate(DIMENSIONS)]
-        self._dropout_states = _dropout_states(network)
+        self.strategy = tf.distribute.get_strategy()
         self._seed = seed
-        self._train_step = tf.function(self._train_on, reduce_retracing=True)
-        self._test_step = tf.function(self._test_on, reduce_retracing=True)
+        self._clip_norm = clip_norm
+        self._dropout_states = _dropout_states(network)
+        self._train_step = tf.function(self._train_on, autograph=False, reduce_retracing=True)
+        self._test_step = tf.function(self._test_on, autograph=False, reduce_retracing=True)
 
-    def train_epoch(self, batches: tf.data.Dataset, callbacks: keras.callbacks.CallbackList) -> Logs:
-        """One pass over `batches`; returns mean loss and the CCCs over everything seen."""
-        self._reset()
-        logs: Logs = {}
-        for step, batch in enumerate(batches):
-            callbacks.on_train_batch_begin(step)
-            self._strategy.run(self._train_step, args=(batch,))
-            logs = self._logs()
-            callbacks.on_train_batch_end(step, logs)
-        return logs
+    def train_step(self, batch, step: int, totals: Totals) -> tuple[float, float, Totals]:
+        """One update of the weights.
 
-    def evaluate(self, batches: tf.data.Dataset) -> Logs:
+        Args:
+          batch: a batch of the strategy's, a part on every replica.
+          step: number of the update since the run began; dropout depends on it.
+          totals: of the epoch so far.
+
+        Returns:
+          The loss of the global batch, the norm of its gradient before clipping, the totals with both added.
+
+        Raises:
+          NotFiniteError: loss or gradient is not finite; the weights are useless from here on.
+        """
+        loss, norm, totals = self._train_step(batch, tf.constant(step, tf.int64), totals)
+        loss, norm = float(loss), float(norm)
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"the loss is {loss}")
+        # With loss scaling an infinite gradient is how a scale that is too large is found out; that step is skipped.
+        scale = float(self.network.optimizer.scale_loss(tf.constant(1.0)))
+        if not math.isfinite(norm) and scale <= 1.0:
+            raise NotFiniteError(f"the gradient's norm is {norm}")
+        return loss, norm, totals
+
+    def evaluate(self, batches: Iterable) -> Logs:
         """Pooled CCCs over `batches`, and the loss that belongs to them; names start with `val_`."""
-        self._reset()
+        pooled = Totals.of([]).moments
         for batch in batches:
-            self._strategy.run(self._test_step, args=(batch,))
-        logs = self._logs()
-        return {f"val_{name}": value for name, value in logs.items()} | {"val_loss": 1.0 - logs["ccc"]}
+            pooled = self._test_step(batch, pooled)
+        cccs = ccc_from_moments(pooled).numpy()
+        logs = dict(zip((f"val_ccc_{name}" for name in DIMENSIONS), map(float, cccs), strict=True))
+        return logs | {"val_ccc": float(np.mean(cccs)), "val_loss": float(np.mean(1.0 - cccs))}
 
-    def _train_on(self, batch) -> None:
+    def train_on_replica(self, batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Moments]:
+        """What every replica computes: the update, its part of the sums, and what all of them then share.
+
+        Returns:
+          Loss, gradient norm and moments of the global batch, the same on every replica.
+        """
         inputs, labels, mask = batch
+        replica = tf.distribute.get_replica_context()
         optimizer, variables = self.network.optimizer, self.network.trainable_variables
-        for index, state in enumerate(self._dropout_states):
-            state.assign(_dropout_seed(self._seed, index, optimizer.iterations.value))
+        seeds = self.dropout_seeds(step, replica.replica_id_in_sync_group)
         with tf.GradientTape() as tape:
-            predicted = self.network(inputs, training=True)
-            loss = self._loss(labels, predicted, mask)
-            total = tf.add_n([loss, *self.network.losses])
-        optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
-        self._mean_loss.update_state(loss)
-        self._update_cccs(labels, predicted, mask)
+            # Inside, seeds are what we say, and new moving averages of batch norm are collected, not assigned.
+            with keras.StatelessScope(seeds) as scope:
+                predicted = self.network(inputs, training=True)
+            pooled = moments(labels, predicted, mask, all_reduce_sum)
+            loss = loss_from_moments(pooled)
+            penalties = [tf.cast(penalty, loss.dtype) for penalty in self.network.losses]
+            objective = tf.add_n([loss, *penalties]) / replica.num_replicas_in_sync
+            scaled = optimizer.scale_loss(objective)
+        for variable in self.network.non_trainable_weights:
+            new_value = scope.get_current_value(variable)
+            if new_value is not None:
+                variable.assign(new_value)
+        gradients = all_reduce_sum(tape.gradient(scaled, variables))
+        norm = tf.cast(tf.linalg.global_norm(gradients), tf.float32) / optimizer.scale_loss(tf.constant(1.0))
+        if self._clip_norm:
+            shrink = tf.minimum(1.0, self._clip_norm / norm)
+            gradients = [gradient * tf.cast(shrink, gradient.dtype) for gradient in gradients]
+        # The optimizer sums over replicas once more; dividing first undoes that.
+        optimizer.apply([gradient / replica.num_replicas_in_sync for gradient in gradients], variables)
+        return loss, norm, pooled
 
-    def _test_on(self, batch) -> None:
-        inputs, labels, mask = batch
-        self._update_cccs(labels, self.network(inputs, training=False), mask)
+    def _train_on(self, batch, step: tf.Tensor, totals: Totals):
+        loss, norm, pooled = self._shared(self.strategy.run(self.train_on_replica, args=(batch, step)))
+        counted_norm = tf.where(tf.math.is_finite(norm), norm, 0.0)  # of a step that loss scaling skipped
+        return (
+            loss,
+            norm,
+            Totals(
+                merge(totals.moments, pooled),
+                totals.steps + 1.0,
+                totals.loss + loss,
+                totals.gradient_norm + counted_norm,
+            ),
+        )
 
-    def _update_cccs(self, labels, predicted, mask) -> None:
-        for metric in self._cccs:
-            metric.update_state(labels, predicted, mask)
+    def _test_on(self, batch, pooled: Moments) -> Moments:
+        def on_replica(batch):
+            inputs, labels, mask = batch
+            return moments(labels, self.network(inputs, training=False), mask, all_reduce_sum)
 
-    def _reset(self) -> None:
-        for metric in (self._mean_loss, *self._cccs):
-            metric.reset_state()
+        return merge(pooled, self._shared(self.strategy.run(on_replica, args=(batch,))))
 
-    def _logs(self) -> Logs:
-        cccs = {metric.name: float(metric.result()) for metric in self._cccs}
-        return {"loss": float(self._mean_loss.result()), **cccs, "ccc": sum(cccs.values()) / len(cccs)}
+    def _shared(self, results):
+        """What all replicas hold alike, once."""
+        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
+
+    def dropout_seeds(self, step: tf.Tensor, replica: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Two 32-bit words per dropout layer that differ between runs, layers, replicas and steps.
+
+        Keras advances these states as it goes, the same on every replica, and saves them nowhere; set from the step
+        number they need no saving.
+        """
+        replica, step = tf.cast(replica, tf.uint32) * tf.constant(_FAR_APART, tf.uint32), tf.cast(step, tf.uint32)
+        first_words = ((self._seed * 1_000_003 + index) % 2**32 for index in range(len(self._dropout_states)))
+        seeds = [tf.stack([tf.constant(word, tf.uint32) + replica, step]) for word in first_words]
+        return list(zip(self._dropout_states, seeds, strict=True))
 
 
 def run_epochs(
-    loop: Loop,
-    training_batches: Callable[[int], tf.data.Dataset],
-    dev_batches: tf.data.Dataset,
-    callbacks: keras.callbacks.CallbackList,
-    first_epoch: int,
-    epochs: int,
+    loop: Loop, progress: Progress, feed: Feed, callbacks: keras.callbacks.CallbackList, epochs: int
 ) -> None:
-    """Trains from `first_epoch` to `epochs`, evaluating after each; a callback may set `stop_training`."""
-    network = loop.network
-    network.stop_training = False
+    """Trains from where `progress` stands to `epochs`, evaluating after each; a callback may set `stop_training`.
+
+    Args:
+      loop: of the network.
+      progress: changed in place, before the callbacks are told.
+      feed: batches for training and for the evaluation after every epoch.
+      callbacks: told of epochs and batches as by `fit`.
+      epochs: in all.
+
+    Raises:
+      NotFiniteError: see `Loop.train_step`; `progress` names the step.
+    """
+    loop.network.stop_training = progress.stopped
+    dev_batches = feed.dev_batches()
     callbacks.on_train_begin()
-    for epoch in range(first_epoch, epochs):
+    while progress.epoch < epochs and not loop.network.stop_training:
+        epoch = progress.epoch
         callbacks.on_epoch_begin(epoch)
-        logs = loop.train_epoch(training_batches(epoch), callbacks)
-        callbacks.on_epoch_end(epoch, logs | loop.evaluate(dev_batches))
-        if network.stop_training:
-            break
+        logs = _train_epoch(loop, progress, feed, callbacks)
+        logs |= loop.evaluate(dev_batches)
+        progress.finish_epoch()
+        callbacks.on_epoch_end(epoch, logs)
     callbacks.on_train_end()
+
+
+def _train_epoch(loop: Loop, progress: Progress, feed: Feed, callbacks: keras.callbacks.CallbackList) -> Logs:
+    """The rest of one epoch; logs cover all of it, rates only the part that ran now."""
+    batches = feed.training_batches(progress.epoch, progress.step)
+    totals = Totals.of(progress.totals)
+    frames_before, began, waited = float(totals.moments.count), time.perf_counter(), 0.0
+    while progress.step < feed.steps:
+        callbacks.on_train_batch_begin(progress.step)
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        loss, norm, totals = loop.train_step(batch, progress.updates, totals)
+        progress.finish_step(totals.to_list())
+        callbacks.on_train_batch_end(progress.step - 1, {"loss": loss, "gradient_norm": norm})
+    seconds = time.perf_counter() - began
+    rates = {
+        "frames_per_second": (float(totals.moments.count) - frames_before) / seconds,
+        "input_wait": waited / seconds,
+    }
+    return totals.logs() | rates
 
 
 def _dropout_states(network: keras.Model) -> list[keras.Variable]:
@@ -121,12 +257,3 @@ def _dropout_states(network: keras.Model) -> list[keras.Variable]:
         elif isinstance(layer, keras.layers.Dropout) and layer.rate:
             states.append(layer.seed_generator.state)
     return states
-
-
-def _dropout_seed(seed: int, index: int, step: tf.Tensor) -> tf.Tensor:
-    """Two 32-bit words that differ between runs, layers and steps.
-
-    Keras advances these states as it goes and saves them nowhere; set from the step number they need no saving.
-    """
-    first = tf.constant((seed * 1_000_003 + index) % 2**32, tf.uint32)
-    return tf.stack([first, tf.cast(step, tf.uint32)])
