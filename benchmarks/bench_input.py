@@ -1,0 +1,78 @@
+r"""How fast the input pipeline is, alone, against what a training step consumes; frames per second, every modality.
+
+The pipeline runs without a network, the step without a pipeline, on one batch again and again. The pipeline must give
+at least five times what the step takes, and 1500 augmented video frames per second.
+
+Example:
+  python benchmarks/bench_input.py --data_dir=data/demo/records
+"""
+
+import time
+from collections.abc import Iterator
+
+from absl import flags
+
+from affect import cli
+from affect.config import MODALITIES, PRESETS, Experiment, get_preset, override
+
+WANTED_RATIO, WANTED_AUGMENTED = 5.0, 1500.0
+
+
+def input_rate(batches: Iterator, seconds: float) -> float:
+    """Frames per second that come out, once the pipeline has filled up."""
+    for _ in range(3):
+        next(batches)
+    frames, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        frames += next(batches)[2].shape.num_elements()
+    return frames / (time.perf_counter() - started)
+
+
+def step_rate(experiment: Experiment, batch, steps: int) -> float:
+    """Frames per second of the fastest training step."""
+    from affect.learning.loop import Loop, Totals, compile_network
+    from affect.models.network import build_network
+
+    network = build_network(experiment.model, experiment.modality)
+    compile_network(network, experiment.train)
+    loop, totals, times = Loop(network, seed=0), Totals.of([]), []
+    for step in range(steps + 1):  # the first one traces
+        started = time.perf_counter()
+        _, _, totals = loop.train_step(batch, step, totals)
+        times.append(time.perf_counter() - started)
+    return batch[2].shape.num_elements() / min(times[1:])
+
+
+def _main() -> int:
+    from affect.data.dataset import labelled_recordings, open_data, training_dataset
+
+    args = flags.FLAGS
+    missed = False
+    for modality in MODALITIES:
+        settings = [*args.set, f"data.data_dir={args.data_dir}"]
+        experiment = override(get_preset(args.preset, modality), settings)
+        manifest = open_data(experiment)
+        entries = labelled_recordings(manifest, "train", args.data_dir)
+        plain, augmented = (
+            iter(training_dataset(override(experiment, [f"augment.enabled={on}"]), manifest, entries, epoch=0))
+            for on in ("false", "true")
+        )
+        own = augmented if experiment.augment.enabled else plain
+        rate = input_rate(own, args.seconds)
+        consumed = step_rate(experiment, next(own), args.steps)
+        missed |= rate < WANTED_RATIO * consumed
+        print(f"{args.preset} {modality}: input {rate:.0f}, step {consumed:.0f} frames/s: {rate / consumed:.1f} times")
+        if modality == "video":
+            rate = input_rate(augmented, args.seconds)
+            missed |= rate < WANTED_AUGMENTED
+            print(f"{args.preset} {modality}, augmented: input {rate:.0f} frames/s")
+    return cli.EXIT_SCORE_TOO_LOW if missed else 0
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", None, "Shards to read.", required=True)
+    flags.DEFINE_enum("preset", "demo", list(PRESETS), "Whose settings.")
+    flags.DEFINE_multi_string("set", [], "Overrides one setting, as in train.py.")
+    flags.DEFINE_float("seconds", 8.0, "Time to measure the pipeline for.", lower_bound=0.1)
+    flags.DEFINE_integer("steps", 5, "Training steps to measure.", lower_bound=1)
+    cli.run(_main)
