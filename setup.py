@@ -27,6 +27,7 @@ setup(
         "tensorflow>=2.16",
         "keras>=3.6",
         "tensorboard>=2.16",  # TensorFlow 2.21 no longer installs it
+        "setuptools<81",  # TensorBoard up to 2.20 starts with pkg_resources, which 81 dropped
         "numpy>=1.26",
         "scipy>=1.11",
         "h5py>=3.10",

@@ -13,6 +13,7 @@ RUN_DIR/
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,13 +114,24 @@ def written_beside(path: Path) -> Iterator[Path]:
     gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: Keras and others choose the format by it.
+    # The suffix stays last: Keras and others choose the format by it. `remove_leftovers` knows this form.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process was writing (`written_beside`) into this folder."""
+    for path in folder.glob(".*"):
+        if re.match(r"\.\d+\.", path.name):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What the package promises about itself: light imports, the user's package list, honest help."""
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -46,3 +47,10 @@ def test_tensorflow_io_loads_beside_this_tensorflow():
     code = "import tensorflow_io as tfio; print(tfio.experimental is not None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_tensorboard_starts():
+    """Installed is not enough: it needs a setuptools that still has pkg_resources."""
+    done = run_command("-m", "tensorboard.main", "--version_tb")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == importlib.metadata.version("tensorboard")

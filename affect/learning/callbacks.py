@@ -64,12 +64,6 @@ class Checkpointing(keras.callbacks.Callback):
         """The newest checkpoint's folder."""
         return next(reversed(self._paths()), None)
 
-    def on_train_begin(self, logs=None):
-        """Removes what a killed process was writing."""
-        if self._is_chief:
-            for leftover in self._folder.glob(".*.step-*"):
-                shutil.rmtree(leftover)
-
     def on_train_batch_end(self, batch, logs=None):
         """Runs after the progress has counted this update; an epoch's last one is saved after its evaluation."""
         if self._every_steps and self._progress.updates % self._every_steps == 0 and batch + 1 < self.params["steps"]:

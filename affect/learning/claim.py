@@ -15,7 +15,7 @@ from affect.config import Experiment, write_config
 from affect.data.records import Manifest
 from affect.errors import UserError
 from affect.learning.strategy import Place
-from affect.runs import RunFolder, read_json, written_beside
+from affect.runs import RunFolder, read_json, remove_leftovers, written_beside
 
 _RECORDED_PACKAGES = ("affect", "tensorflow", "keras", "numpy", "h5py", "scikit-learn")
 
@@ -35,7 +35,11 @@ def check_folder(
     Raises:
       UserError: it is neither.
     """
-    occupied = run.path.exists() and any(run.path.iterdir())
+    # A process killed while it claimed the folder leaves no more than this.
+    unclaimed = {run.environment.name}
+    occupied = run.path.exists() and any(
+        path.name not in unclaimed and not path.name.startswith(".") for path in run.path.iterdir()
+    )
     if occupied and fresh:
         raise UserError(f"{run.path} is not empty, and --fresh never overwrites; delete it or use another --run_dir")
     if not run.config.exists():
@@ -55,7 +59,12 @@ def check_folder(
 def claim_folder(
     run: RunFolder, experiment: Experiment, manifest: Manifest, initial_runs: dict[str, Path], place: Place
 ) -> None:
-    """Writes environment and config into a new folder; the config comes last, for it makes the folder a run's."""
+    """Writes environment and config into a new folder; the config comes last, for it makes the folder a run's.
+
+    In an old one it removes what a killed process left half-written.
+    """
+    for folder in (run.path, run.checkpoints):
+        remove_leftovers(folder)
     if run.config.exists():
         return
     environment = {
@@ -82,12 +91,17 @@ def _as_text(initial_runs: dict[str, Path]) -> dict[str, str]:
 
 def _git_commit() -> str | None:
     """The commit that this code was checked out from, "-dirty" with changed files; None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
-        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        git("ls-files", "--error-unmatch", here.name)  # an environment may lie inside somebody else's checkout
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
