@@ -51,7 +51,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(if $(SLOW),--slow)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(SLOW),--slow)
 
 demo: setup
 	rm -rf data/demo $(RUNS)

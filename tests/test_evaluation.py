@@ -16,17 +16,18 @@ from affect.evaluation.postprocess import PostProcessing
 from affect.evaluation.predictions import Prediction
 from affect.metrics import concordance_cc
 from affect.models.network import TrainedNetwork
-from tests.conftest import error_lines, run_command
+from tests.conftest import error_lines, made_once, run_command
 
 
-@pytest.fixture(scope="module")
-def evaluated(audio_run, tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("evaluated") / "audio"
-    shutil.copytree(audio_run, run_dir)
-    done = run_command("eval.py", f"--run_dir={run_dir}", "--partitions=dev,test")
-    assert done.returncode == 0, done.stderr
-    assert "SYNTHETIC corpus, test" in done.stdout
-    return run_dir
+@pytest.fixture(scope="session")
+def evaluated(audio_run, tmp_path_factory, worker_id):
+    def make(run_dir):
+        shutil.copytree(audio_run, run_dir)
+        done = run_command("eval.py", f"--run_dir={run_dir}", "--partitions=dev,test")
+        assert done.returncode == 0, done.stderr
+        assert "SYNTHETIC corpus, test" in done.stdout
+
+    return made_once(tmp_path_factory, worker_id, "evaluated", make)
 
 
 def curves(folder):
@@ -79,9 +80,11 @@ def test_pooled_and_per_recording_are_different_things():
     assert abs(pooled - singly) > 0.05
 
 
-def test_threshold_decides_the_exit_code(evaluated):
-    assert run_command("eval.py", f"--run_dir={evaluated}", "--fail_under_ccc=0.999").returncode == 3
-    assert run_command("eval.py", f"--run_dir={evaluated}", "--fail_under_ccc=-1").returncode == 0
+def test_threshold_decides_the_exit_code(audio_run, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(audio_run, run_dir)
+    assert run_command("eval.py", f"--run_dir={run_dir}", "--fail_under_ccc=0.999").returncode == 3
+    assert run_command("eval.py", f"--run_dir={run_dir}", "--fail_under_ccc=-1").returncode == 0
 
 
 def test_report_is_self_contained_and_says_synthetic(evaluated):

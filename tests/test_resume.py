@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import REPOSITORY, error_lines, run_command
+from tests.conftest import REPOSITORY, error_lines, made_once, run_command
 from tests.test_strategies import finish, start_workers
 
 STEPS = 60
@@ -47,12 +47,13 @@ def assert_same_run(run_dir, reference):
     assert [row.split(",")[0] for row in logs[0]] == [row.split(",")[0] for row in logs[1]]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(data_dir, tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    done = run_command(*flags(data_dir, run_dir))
-    assert done.returncode == 0, done.stderr
-    return run_dir
+@pytest.fixture(scope="session")
+def uninterrupted(data_dir, tmp_path_factory, worker_id):
+    def make(run_dir):
+        done = run_command(*flags(data_dir, run_dir))
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, worker_id, "uninterrupted", make)
 
 
 def writing(checkpoints):

@@ -14,7 +14,7 @@ from affect.errors import UserError
 from affect.learning import strategy
 from affect.metrics import concordance_cc
 from tests import strategy_step
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, made_once, run_command
 
 
 def two_addresses():
@@ -46,24 +46,23 @@ def finish(processes, timeout=300):
     return [process.communicate(timeout=timeout)[0] for process in processes]
 
 
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory):
+@pytest.fixture(scope="session")
+def steps(tmp_path_factory, worker_id):
     """What each strategy made of the same batch, by its name."""
-    folder = tmp_path_factory.mktemp("steps")
-    paths = {name: folder / f"{name}.npz" for name in ("one_device", "mirrored", "worker0", "worker1")}
-    for name in ("one_device", "mirrored"):
-        subprocess.run(
-            [sys.executable, "-m", "tests.strategy_step", name, str(paths[name])],
-            cwd=REPOSITORY,
-            check=True,
-            timeout=300,
-        )
-    workers = start_workers(
-        *(["-m", "tests.strategy_step", "multi_worker", str(paths[f"worker{i}"])] for i in range(2))
-    )
-    printed = finish(workers)
-    assert [process.returncode for process in workers] == [0, 0], printed
-    return {name: dict(np.load(path)) for name, path in paths.items()}
+    names = ("one_device", "mirrored", "worker0", "worker1")
+
+    def make(folder):
+        folder.mkdir()
+        module, paths = ["-m", "tests.strategy_step"], [str(folder / f"{name}.npz") for name in names]
+        for name, path in zip(names[:2], paths[:2], strict=True):
+            done = run_command(*module, name, path)
+            assert done.returncode == 0, done.stderr
+        workers = start_workers(*([*module, "multi_worker", path] for path in paths[2:]))
+        printed = finish(workers)
+        assert [process.returncode for process in workers] == [0, 0], printed
+
+    folder = made_once(tmp_path_factory, worker_id, "steps", make)
+    return {name: dict(np.load(folder / f"{name}.npz")) for name in names}
 
 
 def weights(step, modality, when):
