@@ -92,7 +92,7 @@ class Place:
 
 
 def workers_agree(strategy: tf.distribute.Strategy, value: int) -> bool:
-    """Whether every worker passes the same value: True on one of them only if some value differs from the mean."""
+    """Whether all workers pass the same value; every worker gets the same answer."""
 
     @tf.function
     def compare(own):
