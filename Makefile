@@ -18,7 +18,7 @@ EXTRAS := dev
 else
 VENV := .venv
 CONSTRAINTS := constraints/$(PYTHON_VERSION).txt
-EXTRAS := io,dev
+EXTRAS := io,io_tests,dev
 endif
 
 BIN := $(VENV)/bin
@@ -74,6 +74,6 @@ clean:
 # Resolves the constraints anew, for Linux on x86-64; needs uv on the PATH.
 constraints:
 	for version in 3.11 3.12 3.13; do \
-	  uv pip compile setup.py --extra io --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
+	  uv pip compile setup.py --extra io --extra io_tests --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
 	  uv pip compile setup.py --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version-latest.txt; \
 	done

@@ -11,17 +11,16 @@ Example:
   python eval.py --run_dir=runs/audio --partitions=dev,test
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from affect import cli
-from affect.config import DIMENSIONS
+from affect.config import DIMENSIONS, PARTITIONS
+from affect.data.remote import local_folder
 from affect.errors import UserError
 
 flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
 flags.DEFINE_list("partitions", ["dev", "test"], "Partitions to score, comma separated.")
-flags.DEFINE_string("data_dir", None, "The shards, if they have moved since training.")
+flags.DEFINE_string("data_dir", None, "The shards, if they have moved since training; s3://, http:// and gs:// too.")
 flags.DEFINE_float(
     "fail_under_ccc",
     None,
@@ -34,8 +33,8 @@ flags.DEFINE_float(
 def main() -> int:
     """Flags to one call of `affect.evaluation.evaluate.evaluate`, and the report."""
     args = flags.FLAGS
-    run_dir, data_dir = Path(args.run_dir), Path(args.data_dir) if args.data_dir else None
-    unknown = set(args.partitions) - {"train", "dev", "test"}
+    run_dir = local_folder(args.run_dir, "run_dir")
+    unknown = set(args.partitions) - set(PARTITIONS)
     if unknown or not args.partitions:
         raise UserError(f"--partitions takes train, dev and test, got {','.join(args.partitions)!r}")
 
@@ -43,7 +42,7 @@ def main() -> int:
     from affect.evaluation.report import as_text, write_report
     from affect.runs import RunFolder
 
-    metrics = evaluate(run_dir, args.partitions, data_dir)
+    metrics = evaluate(run_dir, args.partitions, args.data_dir)
     for partition, content in metrics.items():
         if content is None:
             print(f"{partition}: predicted, not scored: its labels are not known")

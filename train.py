@@ -11,18 +11,18 @@ Example:
   python train.py --preset=paper --pretrain --data_dir=data/recola --run_dir=runs/paper
 """
 
-import os
 from pathlib import Path
 
 from absl import flags
 
 from affect import cli
 from affect.config import MODALITIES, PRESETS, Experiment, get_preset, override
+from affect.data.remote import absolute, local_folder
 from affect.errors import UserError
 
 flags.DEFINE_enum("preset", "paper", list(PRESETS), "Where the settings start from.")
 flags.DEFINE_enum("modality", "audiovisual", MODALITIES, "What the network hears and sees.")
-flags.DEFINE_string("data_dir", None, "Folder of the shards and their manifest.", required=True)
+flags.DEFINE_string("data_dir", None, "Folder of the shards; s3://, http:// and gs:// too.", required=True)
 flags.DEFINE_string("run_dir", None, "Folder of the run; one that holds the same run is continued.", required=True)
 flags.DEFINE_multi_string("set", [], "Overrides one setting, as in --set=train.batch_size=4; repeatable.")
 flags.DEFINE_string("init_audio", None, "Run folder of a trained audio network to start an audiovisual one from.")
@@ -47,8 +47,9 @@ flags.DEFINE_list("profile", [], "First and last update to profile for TensorBoa
 def main() -> None:
     """Flags to one call of `affect.learning`."""
     args = flags.FLAGS
+    run_dir = local_folder(args.run_dir, "run_dir")
     # The flag, not a setting: one data folder, known to later commands wherever they are started.
-    assignments = [*args.set, f"data.data_dir={os.path.abspath(args.data_dir)}"]
+    assignments = [*args.set, f"data.data_dir={absolute(args.data_dir)}"]
     initial = {"audio": args.init_audio, "video": args.init_video}
     initial = {modality: Path(path) for modality, path in initial.items() if path}
     if args.pretrain and (args.modality != "audiovisual" or initial):
@@ -75,7 +76,6 @@ def main() -> None:
             return pretrain(experiments(seed), run_dir, strategy, options)
         return train(experiments(seed)[args.modality], run_dir, initial, strategy, options)
 
-    run_dir = Path(args.run_dir)
     if args.seeds > 1:
         seeds = list(range(first_seed, first_seed + args.seeds))
         repeat(train_one, seeds, run_dir, writes=Place.of(strategy).is_chief)

@@ -1,9 +1,10 @@
 """What every command of the project shares: absl start-up, one-line errors, exit codes.
 
-Exit codes: 0 done, 2 a mistake the user can mend (one line on stderr), 3 a score under the asked threshold, and
-Python's own 1 with a traceback for a bug of ours.
+Exit codes: 0 done, 2 a mistake the user can mend (one line on stderr), 3 a score under the asked threshold, 130
+interrupted, and Python's own 1 with a traceback for a bug of ours.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ from affect.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_SCORE_TOO_LOW = 3
+EXIT_INTERRUPTED = 130
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -32,8 +34,19 @@ def run(main: Callable[[], int | None]) -> None:
             return main() or 0
         except UserError as error:
             return _complain(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
 
-    app.run(guarded, flags_parser=_parse_flags)
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except SystemExit as ended:
+        if "tensorflow_io" in sys.modules and isinstance(ended.code, int):
+            # After S3 was used its destructors abort the process ("pure virtual method called"): leave without them.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code)
+        raise
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

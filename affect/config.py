@@ -15,6 +15,7 @@ from affect.errors import UserError
 
 MODALITIES = ("audio", "video", "audiovisual")
 DIMENSIONS = ("arousal", "valence")
+PARTITIONS = ("train", "dev", "test")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling", "orthogonal")
 

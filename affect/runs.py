@@ -69,7 +69,7 @@ class RunFolder:
         """Folder of one partition's scores and predictions."""
         return self.path / "eval" / partition
 
-    def read_config(self, data_dir: Path | None = None) -> Experiment:
+    def read_config(self, data_dir: str | None = None) -> Experiment:
         """The run's experiment; `data_dir` replaces the folder that it was trained on, if that has moved.
 
         Raises:

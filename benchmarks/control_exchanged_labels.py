@@ -21,8 +21,9 @@ import tensorflow as tf
 from absl import flags
 
 from affect import cli
-from affect.config import DIMENSIONS
-from affect.data.records import MANIFEST_NAME, RecordingEntry, parse, read_manifest, serialize
+from affect.config import DIMENSIONS, PARTITIONS
+from affect.data.manifest import MANIFEST_NAME, RecordingEntry, read_manifest
+from affect.data.records import parse, serialize
 from affect.errors import UserError
 
 THRESHOLD = 0.15
@@ -39,7 +40,7 @@ def exchange_labels(data_dir: Path, output_dir: Path, seed: int) -> None:
         raise UserError(f"{data_dir}: labels can be exchanged only between recordings of one length")
     rng = np.random.default_rng(seed)
     donors = {}
-    for partition in ("train", "dev", "test"):
+    for partition in PARTITIONS:
         entries = manifest.partition(partition)
         # A random cycle: nobody keeps their own.
         order = rng.permutation(len(entries))
@@ -63,11 +64,11 @@ def _rewrite(data_dir: Path, output_dir: Path, entry: RecordingEntry, donor: Rec
                 fields = {name: value.numpy() for name, value in parse(own, 640).items()}
                 labels = parse(other, 640)["labels"].numpy()
                 writer.write(
-                    serialize(entry.name, int(fields["start_frame"]), list(fields["jpeg"]), fields["pcm"], labels,
-                              fields["face_found"])
+                    serialize(entry.name, int(fields["start_frame"]), list(fields["jpeg"]), fields["square"],
+                              fields["face_found"], fields["pcm"], labels)
                 )  # fmt: skip
         digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
-    return dataclasses.replace(entry, sha256=tuple(digests))
+    return dataclasses.replace(entry, sha256=tuple(digests), features="", features_sha256="")
 
 
 def control(data_dir: Path, work_dir: Path, seed: int, epochs: int) -> dict[str, float]:

@@ -14,10 +14,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from affect.data.manifest import read_manifest
+from affect.data.records import parse
+from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.corpora.synthetic import SyntheticConfig, write_corpus
-from tfrecords_tools.make_tfrecords import Preprocessing, make_tfrecords
+from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.preprocess import Preprocessing
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -50,6 +55,19 @@ def error_lines(done: subprocess.CompletedProcess) -> list[str]:
     return [line for line in lines if line and not line.startswith("recordings:") and not notice.match(line)]
 
 
+def read_recording(data_dir: Path, name: str) -> dict[str, np.ndarray]:
+    """All records of one recording, concatenated."""
+    import tensorflow as tf
+
+    entry = next(item for item in read_manifest(data_dir).recordings if item.name == name)
+    shards = tf.data.TFRecordDataset([str(Path(data_dir) / shard) for shard in entry.shards])
+    parts = [{field: value.numpy() for field, value in parse(record, 640).items()} for record in shards]
+    return {
+        field: np.concatenate([part[field] for part in parts])
+        for field in ("pcm", "labels", "jpeg", "square", "face_found")
+    }
+
+
 def made_once(tmp_path_factory, worker_id: str, name: str, make: Callable[[Path], None]) -> Path:
     """A folder that the first process to ask for it makes; pytest-xdist gives every process its own session."""
     base = tmp_path_factory.getbasetemp()
@@ -75,7 +93,7 @@ def data_dir(corpus_dir, tmp_path_factory, worker_id) -> Path:
     """The shards of `corpus_dir`."""
 
     def make(path):
-        make_tfrecords("avec2016", corpus_dir, path, Preprocessing(), overwrite=False)
+        make_tfrecords(find_corpus(str(corpus_dir)), path, Preprocessing())
 
     return made_once(tmp_path_factory, worker_id, "records", make)
 

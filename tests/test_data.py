@@ -18,7 +18,8 @@ from affect.data.dataset import (
     recordings_in_step,
     training_dataset,
 )
-from affect.data.records import RecordingEntry, parse, read_manifest, serialize
+from affect.data.manifest import RecordingEntry, read_manifest
+from affect.data.records import parse, serialize
 from affect.data.windows import (
     EVERYTHING,
     Share,
@@ -31,7 +32,7 @@ from affect.errors import UserError
 
 
 def entry(name, frames):
-    return RecordingEntry(name, "train", name, frames, True, 0.0, 1.0, frames, (), ())
+    return RecordingEntry(name, "train", name, frames, True, True, True, 0.0, 1.0, frames, (), "", "", (), ())
 
 
 def experiment_on(data_dir, modality="audio", *settings):
@@ -52,14 +53,16 @@ def test_a_record_comes_back_sample_for_sample():
     pcm = rng.integers(-32_768, 32_767, size=(3, 640)).astype(np.int16)
     labels = rng.uniform(-1, 1, size=(3, 2)).astype(np.float32)
     found = np.array([True, False, True])
+    squares = np.float32([[1, 2, 30], [-4, 5, 31], [0.5, 0, 32]])
     crops = [tf.io.encode_jpeg(rng.integers(0, 255, (96, 96, 3)).astype(np.uint8)).numpy() for _ in range(3)]
-    fields = parse(serialize("dev_2", 50, crops, pcm, labels, found), 640)
+    fields = parse(serialize("dev_2", 50, crops, squares, found, pcm, labels), 640)
     assert fields["recording"].numpy() == b"dev_2"
     assert int(fields["start_frame"]) == 50
     assert list(fields["jpeg"].numpy()) == crops
     np.testing.assert_array_equal(fields["pcm"], pcm)
     np.testing.assert_array_equal(fields["labels"], labels)
     np.testing.assert_array_equal(fields["face_found"], found)
+    np.testing.assert_array_equal(fields["square"], squares)
 
 
 def test_training_windows_equal_a_plain_python_reference():
@@ -242,7 +245,7 @@ def test_faceless_frames_leave_the_loss_only_where_asked_and_only_in_training(da
                 values = {name: value.numpy() for name, value in fields.items()}
                 found = np.arange(len(values["jpeg"])) % 5 != 0  # one frame in five has no face
                 start, jpeg, pcm, labels = (values[name] for name in ("start_frame", "jpeg", "pcm", "labels"))
-                writer.write(serialize("r", int(start), list(jpeg), pcm, labels, found))
+                writer.write(serialize("r", int(start), list(jpeg), values["square"], found, pcm, labels))
 
     def counted(modality, choice, training):
         settings = f"data.faceless_frames={choice}", "data.window_frames=50", "train.batch_size=2"
@@ -275,6 +278,7 @@ def test_shards_for_another_frame_size_are_refused(data_dir):
         (lambda m: m.update(surprise=1), "damaged manifest"),
         (lambda m: m["recordings"][0].update(shards=["../../etc/passwd"]), "outside the data folder"),
         (lambda m: m["recordings"][0].update(shards=["/etc/passwd"]), "outside the data folder"),
+        (lambda m: m["recordings"][0].update(features="../secret.h5"), "outside the data folder"),
     ],
 )
 def test_a_manifest_that_cannot_be_trusted_is_refused(data_dir, tmp_path, change, message):
@@ -283,6 +287,15 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(data_dir, tmp_path, change
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=message):
         read_manifest(tmp_path)
+
+
+def test_recordings_without_video_are_refused_by_networks_that_see(data_dir, tmp_path):
+    manifest = json.loads((data_dir / "manifest.json").read_text())
+    manifest["recordings"][1]["has_video"] = False
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"1 recording\(s\) have no video \(train_2\); train the other modality"):
+        open_data(experiment_on(tmp_path, "audiovisual"))
+    assert open_data(experiment_on(tmp_path, "audio")).recordings[1].name == "train_2"
 
 
 def test_missing_data_is_named(tmp_path):

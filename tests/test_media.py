@@ -1,18 +1,14 @@
-"""Sound, pictures, faces and ARFF tables read back against what was written."""
+"""Sound and pictures read back against what was written."""
 
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 import pytest
-import skimage.data
 import soundfile
 
 from affect.errors import UserError
-from affect.media.arff import read_arff
 from affect.media.audio import read_audio
-from affect.media.faces import HaarDetector, crop_face, track_face
 from affect.media.video import read_frames
 
 
@@ -70,7 +66,7 @@ def test_unreadable_sound_names_the_file(tmp_path, content):
 def test_pictures_at_25_fps_come_through_one_by_one(tmp_path):
     levels = [20 + 8 * k for k in range(25)]
     write_video(tmp_path / "v.mp4", [grey(level) for level in levels])
-    read = [picture.mean() for picture in read_frames(tmp_path / "v.mp4", 25)]
+    read = [picture().mean() for picture in read_frames(tmp_path / "v.mp4", 25)]
     np.testing.assert_allclose(read, levels, atol=3)
 
 
@@ -85,14 +81,14 @@ def test_pictures_at_25_fps_come_through_one_by_one(tmp_path):
 def test_the_picture_on_show_at_each_grid_time_is_taken(tmp_path, times_ms, expected):
     pictures = [grey(20 + 30 * k) for k in range(len(times_ms))]
     write_video(tmp_path / "v.mp4", pictures, times_ms)
-    read = [picture.mean() for picture in read_frames(tmp_path / "v.mp4", 25)]
+    read = [picture().mean() for picture in read_frames(tmp_path / "v.mp4", 25)]
     np.testing.assert_allclose(read[: len(expected)], [20 + 30 * k for k in expected], atol=4)
 
 
 def test_given_frame_times_replace_the_files_own(tmp_path):
     write_video(tmp_path / "v.mp4", [grey(20), grey(120), grey(220)])
     read = read_frames(tmp_path / "v.mp4", 25, np.array([0.0, 0.12, 0.16]))
-    np.testing.assert_allclose([p.mean() for p in read][:5], [20, 20, 20, 120, 220], atol=4)
+    np.testing.assert_allclose([p().mean() for p in read][:5], [20, 20, 20, 120, 220], atol=4)
     with pytest.raises(UserError, match="more pictures than its 2 listed"):
         list(read_frames(tmp_path / "v.mp4", 25, np.array([0.0, 0.04])))
 
@@ -101,80 +97,10 @@ def test_colours_survive(tmp_path):
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 200
     write_video(tmp_path / "v.mp4", [red] * 5)
-    np.testing.assert_allclose(next(read_frames(tmp_path / "v.mp4", 25)).mean(axis=(0, 1)), [200, 0, 0], atol=6)
+    np.testing.assert_allclose(next(read_frames(tmp_path / "v.mp4", 25))().mean(axis=(0, 1)), [200, 0, 0], atol=6)
 
 
 def test_a_file_that_is_no_video_is_named(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"not a video")
     with pytest.raises(UserError, match=r"v\.mp4: cannot be decoded as video"):
         list(read_frames(tmp_path / "v.mp4", 25))
-
-
-def test_the_face_is_followed_where_it_moves_and_marked_where_it_is_gone():
-    portrait = skimage.data.astronaut()[8:248, 65:385]
-    true_x = 224 - 65
-    moves = [*range(0, 60, 2), *[None] * 30]
-    pictures = [
-        np.zeros_like(portrait) if move is None
-        else cv2.warpAffine(portrait, np.float32([[1, 0, move], [0, 1, 0]]), (320, 240), borderMode=cv2.BORDER_REFLECT)
-        for move in moves
-    ]  # fmt: skip
-    track = track_face(pictures, HaarDetector(), detect_every=3)
-    error = np.abs(track.squares[:30, 0] - (true_x + np.arange(0, 60, 2)))
-    assert np.percentile(error, 95) < 6.0
-    assert track.found[:28].all()
-    assert not track.found[33:].any()
-    held = track.squares[45:, 0]
-    assert held.std() < 1.0
-    assert abs(held.mean() - (true_x + 58)) < 8.0
-
-
-def test_of_two_faces_the_tracked_one_is_kept():
-    boxes = iter([[[10, 10, 40, 40], [100, 10, 30, 30]], [[14, 10, 30, 30], [100, 10, 60, 60]]])
-    track = track_face([np.zeros((200, 200, 3), np.uint8)] * 2, lambda _: np.array(next(boxes), float), detect_every=1)
-    assert track.squares[:, 0].max() < 40.0
-
-
-def test_without_any_face_the_centre_is_cropped_and_marked():
-    track = track_face([np.zeros((100, 200, 3), np.uint8)] * 4, lambda _: np.empty((0, 4)), detect_every=2)
-    np.testing.assert_array_equal(track.squares, [[100, 50, 50]] * 4)
-    assert not track.found.any()
-
-
-def test_crop_takes_the_square_and_repeats_the_border():
-    picture = np.zeros((100, 100, 3), np.uint8)
-    picture[:, :50] = 200
-    inside = crop_face(picture, np.array([50.0, 50.0, 40.0]), 0.0, 20)
-    assert inside.shape == (20, 20, 3)
-    np.testing.assert_array_equal(inside[:, :10], 200)
-    np.testing.assert_array_equal(inside[:, 10:], 0)
-    np.testing.assert_array_equal(crop_face(picture, np.array([-500.0, 50.0, 40.0]), 0.5, 20), 200)
-
-
-ARFF = "@relation GOLD\n\n@attribute Instance_name string\n@attribute frameTime numeric\n\n@data\n\n{rows}\n"
-
-
-@pytest.mark.parametrize("name", ["'train_1'", "train_1"])
-def test_arff_with_quoted_and_bare_names_and_blank_lines(tmp_path, name):
-    path = tmp_path / "t.arff"
-    path.write_text(ARFF.format(rows=f"{name},0.00\n\n% a comment\n{name},0.04"))
-    table = read_arff(path)
-    assert list(table["Instance_name"]) == ["train_1", "train_1"]
-    np.testing.assert_array_equal(table["frameTime"], [0.0, 0.04])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "no @data line"),
-        (ARFF.format(rows=""), "no rows after @data"),
-        (ARFF.format(rows="'a',0.00\n'a'"), "line 9: 1 values where the header names 2; was it cut"),
-        (ARFF.format(rows="'a',0.00\n'a',zero"), "line 9: 'frameTime' is 'zero', not a number"),
-        ("@attribute x\n@data\n1\n", "line 1: expected '@attribute NAME TYPE'"),
-    ],
-)
-def test_damaged_arff_names_file_and_line(tmp_path, content, message):
-    path = tmp_path / "t.arff"
-    path.write_text(content)
-    with pytest.raises(UserError, match=rf"t\.arff.*{message}"):
-        read_arff(path)

@@ -1,9 +1,10 @@
 r"""Prints what is in a folder of shards and fails where a shard is missing, empty, damaged or not as the manifest says.
 
-Every record is read and every picture decoded. Exit code 2 at the first fault.
+Every record is read and every picture decoded. Exit code 2 at the first fault. `--contact_sheets=DIR` draws the
+recordings' contact sheets again, from the shards.
 
 Example:
-  python -m tfrecords_tools.inspect_tfrecords --data_dir=data/records
+  python -m tfrecords_tools.inspect_tfrecords --data_dir=data/records --contact_sheets=data/sheets
 """
 
 import hashlib
@@ -16,8 +17,14 @@ from absl import flags
 from tqdm import tqdm
 
 from affect import cli
-from affect.data.records import PARTITIONS, Manifest, RecordingEntry, parse, read_manifest
+from affect.config import PARTITIONS
+from affect.data import remote
+from affect.data.manifest import Manifest, RecordingEntry, read_manifest
+from affect.data.records import parse
 from affect.errors import UserError
+from affect.media.contact_sheet import sheet_frames
+from affect.runs import written_beside
+from tfrecords_tools.preprocess import draw_contact_sheet
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,15 @@ class Summary:
     label_range: tuple[np.ndarray, np.ndarray] | None
 
 
-def inspect(data_dir: Path) -> tuple[Manifest, dict[str, Summary]]:
+def inspect(data_dir: str | Path, sheets_dir: Path | None = None) -> tuple[Manifest, dict[str, Summary]]:
     """Reads every record of every shard.
+
+    Args:
+      data_dir: the shards, here or elsewhere.
+      sheets_dir: folder to draw a contact sheet of every recording into.
+
+    Returns:
+      The manifest, and a summary per partition.
 
     Raises:
       UserError: names the first shard that is missing, empty, damaged, or other than the manifest says.
@@ -42,32 +56,36 @@ def inspect(data_dir: Path) -> tuple[Manifest, dict[str, Summary]]:
         values = _check_recording(data_dir, manifest, entry)
         if entry.has_labels:
             labels[entry.partition].append(values)
+        if sheets_dir is not None and entry.has_video:
+            with written_beside(sheets_dir / f"{entry.name}.png") as temporary:
+                temporary.write_bytes(_contact_sheet(data_dir, manifest, entry))
     return manifest, {
         name: _summarise(manifest.partition(name), labels[name]) for name in PARTITIONS if manifest.partition(name)
     }
 
 
-def _check_recording(data_dir: Path, manifest: Manifest, entry: RecordingEntry) -> np.ndarray:
+def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingEntry) -> np.ndarray:
     """The recording's labels [frames, 2], after all its shards have been found sound."""
     frames, faces, labels = 0, 0, []
     if not entry.shards:
         raise UserError(f"recording {entry.name} has no shards in the manifest")
+    _check_features(data_dir, entry)
     for shard, digest in zip(entry.shards, entry.sha256, strict=True):
-        path = data_dir / shard
-        if not path.is_file():
+        path = remote.join(data_dir, shard)
+        if not remote.exists(path):
             raise UserError(f"{path}: the manifest names this shard, but it is missing")
-        if path.stat().st_size == 0:
+        if remote.stamp(path)[0] == 0:
             raise UserError(f"{path}: the shard is empty")
         try:
-            for fields in _records(path, manifest):
-                _check_record(path, fields, entry.name, frames, manifest)
-                frames += len(fields["jpeg"])
+            for fields in _records(path, manifest, entry.has_video):
+                _check_record(path, fields, entry, frames, manifest)
+                frames += len(fields["labels"])
                 faces += int(tf.math.count_nonzero(fields["face_found"]))
                 labels.append(fields["labels"].numpy())
         except tf.errors.OpError as error:
             raise UserError(f"{path}: damaged at frame {frames} ({error.message})") from error
         # Last: a broken record says more than a checksum does.
-        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        if hashlib.sha256(remote.read_bytes(path)).hexdigest() != digest:
             raise UserError(f"{path}: readable, but not the file that the manifest describes (SHA-256 differs)")
     if (frames, faces) != (entry.frames, entry.faces_found):
         raise UserError(
@@ -77,29 +95,58 @@ def _check_recording(data_dir: Path, manifest: Manifest, entry: RecordingEntry) 
     return np.concatenate(labels)
 
 
-def _check_record(path: Path, fields: dict, name: str, start: int, manifest: Manifest) -> None:
+def _check_features(data_dir: str | Path, entry: RecordingEntry) -> None:
+    if not entry.features:
+        return
+    path = remote.join(data_dir, entry.features)
+    if not remote.exists(path):
+        raise UserError(f"{path}: the manifest names these features, but they are missing")
+    if hashlib.sha256(remote.read_bytes(path)).hexdigest() != entry.features_sha256:
+        raise UserError(f"{path}: not the file that the manifest describes (SHA-256 differs)")
+
+
+def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int, manifest: Manifest) -> None:
     """One record continues its recording and holds decodable pictures, sound and labels for the same frames."""
-    if fields["recording"].numpy() != name.encode() or int(fields["start_frame"]) != start:
+    if fields["recording"].numpy() != entry.name.encode() or int(fields["start_frame"]) != start:
         raise UserError(
-            f"{path}: expected {name} from frame {start}, found {fields['recording'].numpy().decode()} "
+            f"{path}: expected {entry.name} from frame {start}, found {fields['recording'].numpy().decode()} "
             f"from frame {int(fields['start_frame'])}"
         )
-    counts = {what: len(fields[what]) for what in ("jpeg", "face_found", "pcm", "labels")}
-    if len(set(counts.values())) != 1 or not counts["jpeg"]:
+    counts = {what: len(fields[what]) for what in ("labels", "pcm", "jpeg", "square", "face_found")}
+    frames = counts["labels"]
+    pictures = frames if entry.has_video else 0
+    expected = [frames, frames if entry.has_audio else 0, pictures, pictures, pictures]
+    if list(counts.values()) != expected or not frames:
         raise UserError(f"{path}, frame {start}: counts differ: {counts}")
-    if fields["crop_shape"].numpy().tolist() != [counts["jpeg"], manifest.crop_size, manifest.crop_size, 3]:
-        raise UserError(f"{path}, frame {start}: a crop is not {manifest.crop_size} x {manifest.crop_size} RGB")
+    size = manifest.crop_size
+    if entry.has_video and fields["crop_shape"].numpy().tolist() != [frames, size, size, 3]:
+        raise UserError(f"{path}, frame {start}: a crop is not {size} x {size} RGB")
 
 
-def _records(path: Path, manifest: Manifest) -> tf.data.Dataset:
-    """Parsed records with the shape of their decoded pictures."""
+def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEntry) -> bytes:
+    """The PNG that make_tfrecords drew, from the shards."""
+
+    def records():
+        for serialized in tf.data.TFRecordDataset([remote.join(data_dir, shard) for shard in entry.shards]):
+            yield parse(serialized, manifest.frame_samples)
+
+    found = np.concatenate([fields["face_found"].numpy() for fields in records()])
+    jpegs = (jpeg for fields in records() for jpeg in fields["jpeg"].numpy())
+    wanted = set(sheet_frames(found, manifest.frame_rate_hz))
+    return draw_contact_sheet({k: jpeg for k, jpeg in enumerate(jpegs) if k in wanted}, found)
+
+
+def _records(path: str, manifest: Manifest, has_video: bool) -> tf.data.Dataset:
+    """Parsed records, with the shape of their decoded pictures where there are any."""
 
     def decode(serialized):
         fields = parse(serialized, manifest.frame_samples)
+        if not has_video:
+            return fields
         crops = tf.map_fn(tf.io.decode_jpeg, fields["jpeg"], fn_output_signature=tf.uint8)
         return fields | {"crop_shape": tf.shape(crops)}
 
-    return tf.data.TFRecordDataset(str(path)).map(decode, tf.data.AUTOTUNE)
+    return tf.data.TFRecordDataset(path).map(decode, tf.data.AUTOTUNE)
 
 
 def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summary:
@@ -113,7 +160,8 @@ def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summa
 
 
 def _main() -> None:
-    manifest, summaries = inspect(Path(flags.FLAGS.data_dir))
+    args = flags.FLAGS
+    manifest, summaries = inspect(args.data_dir, Path(args.contact_sheets) if args.contact_sheets else None)
     kind = "synthetic, " if manifest.synthetic else ""
     print(
         f"{manifest.layout} corpus ({kind}{manifest.frame_rate_hz} fps, {manifest.sample_rate_hz} Hz, "
@@ -129,8 +177,14 @@ def _main() -> None:
         else:
             line += ", no labels"
         print(line)
+    for entry in manifest.recordings:
+        for remark in entry.remarks:
+            print(f"{entry.name}: {remark}")
+    for name, reason in manifest.left_out.items():
+        print(f"left out {name}: {reason}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "Folder of the shards and their manifest.", required=True)
+    flags.DEFINE_string("contact_sheets", None, "Folder to draw the contact sheets into.")
     cli.run(_main)

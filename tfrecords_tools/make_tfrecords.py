@@ -1,233 +1,276 @@
 r"""A corpus on disk to TFRecord shards and a manifest.
 
     CORPUS_DIR (avec2016)                        OUTPUT_DIR
-      recordings_audio/train_1.wav                 manifest.json
-      recordings_video/train_1.mp4          ->     train/train_1-00000-of-00001.tfrecord
-      ratings_gold_standard/...                    dev/...  test/...
+      recordings_audio/train_1.wav                 manifest.json                    written last
+      recordings_video/train_1.mp4          ->     train/train_1-00000-of-00001.tfrecord ...
+      ratings_gold_standard/...                    features/train_1.h5              if the corpus ships any
+      features_audio/...                           contact_sheets/train_1.png       to look at
 
 Per recording: sound to 16 kHz mono PCM; pictures to 25 fps by presentation time; one face followed and cropped to
-96 x 96; one label per 40 ms frame. Everything is written beside and renamed at the end: after an error there is no
-output folder. The same input and settings give the same bytes.
+96 x 96; one label per 40 ms frame. Layouts: avec2016 (AVEC 2015/2016), recola (the original release), tzirakis (the
+authors' tree), table (a CSV `recording,partition,audio,video,labels`); auto recognises them.
+
+A run that was stopped is continued by the same command and ends with the same bytes. What is missing is listed before
+anything is decoded; recordings that fail are listed at the end, and the others are kept for the next try.
 
 Example:
   python -m tfrecords_tools.make_tfrecords --layout=avec2016 --corpus_dir=data/synthetic --output_dir=data/records
+  python -m tfrecords_tools.make_tfrecords --corpus_dir=study/recordings.csv --output_dir=data/study
 """
 
 import dataclasses
-import hashlib
 import os
-import shutil
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
-import cv2
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from affect import cli
+from affect.data import remote
+from affect.data.manifest import WRITTEN_BY, Manifest, entry_from_json, read_manifest
 from affect.errors import UserError
-from affect.media.audio import PCM_FULL_SCALE, SAMPLE_RATE_HZ, read_audio
-from affect.media.faces import HaarDetector, crop_face, track_face
-from affect.media.video import read_frames
-from tfrecords_tools.corpora import avec2016, synthetic
-from tfrecords_tools.corpora.recording import FRAME_RATE_HZ, Recording, labels_per_frame
+from affect.media.audio import SAMPLE_RATE_HZ
+from affect.media.faces import DETECTORS
+from tfrecords_tools.corpora.labels import FRAME_RATE_HZ
+from tfrecords_tools.corpora.layouts import LAYOUTS, FoundCorpus, find_corpus
+from tfrecords_tools.corpora.recording import Recording
+from tfrecords_tools.output import OutputFolder, Stamps
+from tfrecords_tools.preprocess import FRAME_SAMPLES, Preprocessing, preprocess
 
-LAYOUTS = {"avec2016": avec2016.find_recordings}
-FRAME_SAMPLES = SAMPLE_RATE_HZ // FRAME_RATE_HZ
-# Streams that end up to this much early are cut to the shortest; more means that a file is damaged.
-_MOST_MISSING_SECS = 1.0
-_RECORDS_PER_SHARD = 300
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Settings that shape the shards; they go into the manifest.
-
-    Attributes:
-      crop_size: edge of the face crops in pixels.
-      face_detector: "haar".
-      detect_every: frames between two looks of the face detector.
-      face_margin: how far the crop reaches beyond the face box, in parts of its edge, on every side.
-      frames_per_record: consecutive frames in one TFRecord; 25 is one second.
-    """
-
-    crop_size: int = 96
-    face_detector: str = "haar"
-    detect_every: int = 5
-    face_margin: float = 0.2
-    frames_per_record: int = FRAME_RATE_HZ
+# What became of a recording: its entry in the manifest, or why it failed.
+_Outcome = dict | str
 
 
-def make_tfrecords(layout: str, corpus_dir: Path, output_dir: Path, settings: Preprocessing, overwrite: bool) -> None:
-    """Preprocesses a whole corpus, one process per core.
+def make_tfrecords(
+    corpus: FoundCorpus,
+    output_dir: str | Path,
+    settings: Preprocessing,
+    overwrite: bool = False,
+    allow_missing: bool = False,
+    processes: int | None = None,
+) -> dict[str, str]:
+    """Preprocesses a whole corpus, or what an earlier run has left of it.
 
-    Raises:
-      UserError: an unknown layout, a corpus that is missing, incomplete or damaged, or an output folder in the way.
-    """
-    if layout not in LAYOUTS:
-        raise UserError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
-    if output_dir.exists() and not overwrite:
-        raise UserError(f"{output_dir} exists; choose another --output_dir, or replace it with --overwrite")
-    recordings = LAYOUTS[layout](corpus_dir)
-
-    partial_dir = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(partial_dir, ignore_errors=True)
-    partial_dir.mkdir(parents=True)
-    try:
-        entries = _preprocess_all(recordings, settings, partial_dir)
-        _write_manifest(entries, layout, (corpus_dir / synthetic.MARKER).is_file(), settings, partial_dir)
-        if output_dir.exists():
-            shutil.rmtree(output_dir)
-        os.replace(partial_dir, output_dir)
-    finally:
-        shutil.rmtree(partial_dir, ignore_errors=True)
-
-
-def preprocess(settings: Preprocessing, output_dir: Path, recording: Recording) -> dict:
-    """Writes the shards of one recording.
+    Args:
+      corpus: from `find_corpus`.
+      output_dir: new, or unfinished with the same settings; here or on an object store.
+      settings: of the preprocessing.
+      overwrite: replace complete shards, or ones of other settings.
+      allow_missing: go on without recordings that lack a piece or fail.
+      processes: at most so many at a time; None: one per core.
 
     Returns:
-      The fields of its `affect.data.records.RecordingEntry`.
+      Recordings that were left out, with the reason.
 
     Raises:
-      UserError: names the recording and the file at fault.
+      UserError: missing pieces (each is named), recordings that failed (each with its cause), an output folder in the
+        way.
     """
-    cv2.setNumThreads(1)  # one process per core already, and the same pixels whatever the machine
-    try:
-        labels = None if recording.read_ratings is None else labels_per_frame(recording.read_ratings())
-        frame_times = recording.read_frame_times() if recording.read_frame_times else None
-        samples = read_audio(recording.audio)
-        track = track_face(
-            read_frames(recording.video, FRAME_RATE_HZ, frame_times), HaarDetector(), settings.detect_every
+    missing = {name: f"missing: {', '.join(pieces)}" for name, pieces in corpus.found.missing.items()}
+    if missing and not allow_missing:
+        raise UserError(
+            f"{corpus.root}: {len(missing)} recording(s) are not complete: {_listed(missing)}; complete them, or go on "
+            "without them with --allow_missing"
         )
-        frames = _common_length(samples, len(track.found), labels)
-    except UserError as error:
-        raise UserError(f"recording {recording.name}: {error}") from error
-    pcm = np.zeros(frames * FRAME_SAMPLES, np.int16)
-    pcm[: min(pcm.size, samples.size)] = samples[: pcm.size]
-    labels = np.zeros((frames, 2), np.float32) if labels is None else labels[:frames]
-
-    jpegs = (
-        _encode_jpeg(crop_face(picture, square, settings.face_margin, settings.crop_size))
-        for picture, square in zip(
-            read_frames(recording.video, FRAME_RATE_HZ, frame_times), track.squares[:frames], strict=False
-        )
-    )
-    shards, digests = _write_shards(
-        recording, settings, output_dir, jpegs, pcm.reshape(frames, FRAME_SAMPLES), labels, track.found[:frames]
-    )
-    scaled = samples / PCM_FULL_SCALE
-    return {
-        "name": recording.name,
-        "partition": recording.partition,
-        "subject": recording.subject,
-        "frames": frames,
-        "has_labels": recording.read_ratings is not None,
-        "audio_mean": float(scaled.mean()),
-        "audio_deviation": float(scaled.std()),
-        "faces_found": int(track.found[:frames].sum()),
-        "shards": tuple(shards),
-        "sha256": tuple(digests),
-    }
+    if not corpus.found.recordings:
+        raise UserError(f"{corpus.root}: no complete recording")
+    output = OutputFolder(str(output_dir).rstrip("/"))
+    made_with = _preprocessing_of(corpus, settings)
+    with output.locked():
+        if output.start(_settings_of(corpus, made_with), overwrite):
+            _check_same_recordings(corpus, output)
+            return missing
+        outcomes = _preprocess_all(corpus, settings, output, processes)
+        failed = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
+        entries = [outcomes[one.name] for one in corpus.found.recordings if one.name not in failed]
+        if not entries:
+            output.abandon()
+            raise UserError(f"every recording failed: {_listed(failed)}")
+        if failed and not allow_missing:
+            raise UserError(
+                f"{len(failed)} of {len(outcomes)} recording(s) failed: {_listed(failed)}; the others are kept in "
+                f"{output_dir}: mend these and start again, or leave them out with --allow_missing"
+            )
+        _complete(corpus, output, entries, made_with, missing | failed)
+    return missing | failed
 
 
-def _preprocess_all(recordings: list[Recording], settings: Preprocessing, output_dir: Path) -> list[dict]:
-    entries = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        # map keeps the order, so the manifest does not depend on who finishes first.
-        done = pool.map(partial(preprocess, settings, output_dir), recordings)
+def _preprocess_all(
+    corpus: FoundCorpus, settings: Preprocessing, output: OutputFolder, processes: int | None
+) -> dict[str, _Outcome]:
+    """Every recording's outcome; what an earlier run has finished is taken from there."""
+    outcomes: dict[str, _Outcome] = {}
+    to_do: list[tuple[Recording, Stamps]] = []
+    for recording in corpus.found.recordings:
+        stamps = {name: list(remote.stamp(remote.join(corpus.root, name))) for name in recording.files}
+        entry = output.finished(recording.name, stamps)
+        if entry is None:
+            to_do.append((recording, stamps))
+        else:
+            outcomes[recording.name] = entry
+    if outcomes:
+        print(f"continuing {output.path}: {len(outcomes)} of {len(corpus.found.recordings)} recordings are finished")
+    work = partial(_preprocess_one, corpus.root, output, settings)
+    workers = min(processes or os.cpu_count() or 1, len(to_do))
+    with tqdm(total=len(to_do), desc="recordings", unit="rec") as progress:
+        for name, outcome in _in_processes(work, to_do, workers) if workers > 1 else map(work, to_do):
+            outcomes[name] = outcome
+            progress.update()
+    return outcomes
+
+
+def _in_processes(work, to_do: list, workers: int) -> Iterator[tuple[str, _Outcome]]:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+        waiting = {pool.submit(work, item): item[0].name for item in to_do}
         try:
-            for entry in tqdm(done, total=len(recordings), desc="recordings", unit="rec"):
-                entries.append(entry)
-        except UserError:
+            for done in as_completed(waiting):
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process was killed from outside, perhaps for want of memory; start again with fewer --processes, "
+                "finished recordings are kept"
+            ) from error
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
-    return entries
 
 
-def _write_manifest(
-    entries: list[dict], layout: str, is_synthetic: bool, settings: Preprocessing, output_dir: Path
+def _start_worker() -> None:
+    """Leaves interrupts to the parent, and ends with it: nobody goes on writing into a folder that was given up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent():
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _preprocess_one(
+    root: str, output: OutputFolder, settings: Preprocessing, item: tuple[Recording, Stamps]
+) -> tuple[str, _Outcome]:
+    """Makes one recording; a failure is its outcome, so that the others go on."""
+    recording, stamps = item
+    try:
+        with output.staging() as staging, tempfile.TemporaryDirectory(prefix="affect-") as fetched:
+            entry = preprocess(recording, partial(_local, root, Path(fetched)), settings, staging)
+            output.commit(staging, entry, stamps)
+    except (UserError, OSError) as error:
+        return recording.name, str(error)
+    return recording.name, entry
+
+
+def _local(root: str, fetched: Path, relative: str) -> Path:
+    """Where a corpus file lies on this machine; a remote one is fetched, once."""
+    if not remote.is_remote(root):
+        return Path(root) / relative
+    path = fetched / relative
+    if not path.exists():
+        remote.fetch(remote.join(root, relative), path)
+    return path
+
+
+def _preprocessing_of(corpus: FoundCorpus, settings: Preprocessing) -> dict:
+    return {**dataclasses.asdict(settings), "split": corpus.split, "gold_standard": corpus.gold_standard}
+
+
+def _settings_of(corpus: FoundCorpus, made_with: dict) -> dict:
+    return {"written_by": WRITTEN_BY, "layout": corpus.layout, "synthetic": corpus.synthetic, **made_with}
+
+
+def _complete(
+    corpus: FoundCorpus, output: OutputFolder, entries: list[dict], made_with: dict, left_out: dict[str, str]
 ) -> None:
-    from affect.data import records  # TensorFlow: not needed before this point in the parent process
-
-    manifest = records.Manifest(
-        layout=layout,
-        synthetic=is_synthetic,
+    manifest = Manifest(
+        layout=corpus.layout,
+        synthetic=corpus.synthetic,
         frame_rate_hz=FRAME_RATE_HZ,
         sample_rate_hz=SAMPLE_RATE_HZ,
         frame_samples=FRAME_SAMPLES,
-        crop_size=settings.crop_size,
-        frames_per_record=settings.frames_per_record,
-        preprocessing=dataclasses.asdict(settings),
-        recordings=tuple(records.RecordingEntry(**entry) for entry in entries),
+        crop_size=made_with["crop_size"],
+        frames_per_record=made_with["frames_per_record"],
+        preprocessing=made_with,
+        left_out={name: _without_folders(reason, corpus.root) for name, reason in left_out.items()},
+        recordings=tuple(entry_from_json(entry) for entry in entries),
     )
-    (output_dir / records.MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    expected = {path for entry in manifest.recordings for path in (*entry.shards, entry.features)}
+    expected |= {f"contact_sheets/{entry.name}.png" for entry in manifest.recordings if entry.has_video}
+    output.complete(manifest.to_json(), expected)
 
 
-def _common_length(samples: np.ndarray, pictures: int, labels: np.ndarray | None) -> int:
-    """Frames that sound, pictures and labels all cover."""
-    lengths = {"audio": round(samples.size / FRAME_SAMPLES), "video": pictures}
-    if labels is not None:
-        lengths["labels"] = len(labels)
-    shortest = min(lengths.values())
-    # Media that go on after the ratings end are the rule; ratings without media are damage.
-    needed = lengths.get("labels", max(lengths.values()))
-    if needed - shortest > _MOST_MISSING_SECS * FRAME_RATE_HZ:
-        seconds = ", ".join(f"{name} {length / FRAME_RATE_HZ:.2f} s" for name, length in lengths.items())
-        raise UserError(f"sound, pictures and labels differ in length ({seconds}); is a file cut?")
-    if shortest == 0:
-        raise UserError("shorter than one frame of 40 ms")
-    return shortest
+def _check_same_recordings(corpus: FoundCorpus, output: OutputFolder) -> None:
+    """A complete folder is only then what was asked for when it was made of the recordings that there are now."""
+    manifest = read_manifest(output.path)
+    there = {entry.name for entry in manifest.recordings} | set(manifest.left_out)
+    now = {one.name for one in corpus.found.recordings} | set(corpus.found.missing)
+    if there != now:
+        raise UserError(
+            f"{output.path} is complete, but the corpus has other recordings now ({', '.join(sorted(there ^ now))}); "
+            "replace it with --overwrite, or choose another --output_dir"
+        )
 
 
-def _encode_jpeg(crop: np.ndarray) -> bytes:
-    from affect.data.records import JPEG_QUALITY
-
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return encoded.tobytes()
+def _without_folders(reason: str, root: str) -> str:
+    """No path of this machine in a manifest."""
+    return reason.replace(f"{root.rstrip('/')}/", "")
 
 
-def _write_shards(recording, settings, output_dir, jpegs, pcm, labels, found) -> tuple[list[str], list[str]]:
-    """Writes consecutive runs of frames to the recording's shards; returns their names and SHA-256."""
-    import tensorflow as tf
-
-    from affect.data.records import serialize, shard_name
-
-    step = settings.frames_per_record
-    starts = range(0, len(found), step)
-    count = -(-len(starts) // _RECORDS_PER_SHARD)
-    names, digests = [], []
-    (output_dir / recording.partition).mkdir(exist_ok=True)
-    for index in range(count):
-        names.append(shard_name(recording.partition, recording.name, index, count))
-        with tf.io.TFRecordWriter(str(output_dir / names[-1])) as writer:
-            for start in starts[index * _RECORDS_PER_SHARD : (index + 1) * _RECORDS_PER_SHARD]:
-                run = slice(start, min(start + step, len(found)))
-                crops = [next(jpegs) for _ in range(run.start, run.stop)]
-                writer.write(serialize(recording.name, start, crops, pcm[run], labels[run], found[run]))
-        digests.append(hashlib.sha256((output_dir / names[-1]).read_bytes()).hexdigest())
-    return names, digests
+def _listed(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
-def _main() -> None:
+def _main() -> int:
     args = flags.FLAGS
-    settings = Preprocessing(detect_every=args.detect_every, face_margin=args.face_margin)
-    make_tfrecords(args.layout, Path(args.corpus_dir), Path(args.output_dir), settings, args.overwrite)
+    corpus = find_corpus(args.corpus_dir, args.layout, args.split, args.gold_standard or "")
+    parts = [f"layout {corpus.layout}", f"{len(corpus.found.recordings)} complete recordings"]
+    parts += [f"split {corpus.split}"] if corpus.split else []
+    print(", ".join([*parts, f"gold standard: {corpus.gold_standard}"]))
+    print(*corpus.found.remarks, sep="\n", end="\n" if corpus.found.remarks else "")
+    settings = Preprocessing(
+        face_detector=args.face_detector, detect_every=args.detect_every, face_margin=args.face_margin
+    )
+    left_out = make_tfrecords(
+        corpus, args.output_dir, settings, args.overwrite, args.allow_missing, args.processes or None
+    )
+    for name, reason in left_out.items():
+        print(f"left out {name}: {reason}")
+    _print_remarks(args.output_dir)
     print(
         f"wrote {args.output_dir}; look at it with: python -m tfrecords_tools.inspect_tfrecords "
         f"--data_dir={args.output_dir}"
     )
+    failed = set(left_out) - set(corpus.found.missing)
+    return cli.EXIT_USER_ERROR if failed else 0
+
+
+def _print_remarks(output_dir: str) -> None:
+    for entry in read_manifest(output_dir).recordings:
+        for remark in entry.remarks:
+            print(f"{entry.name}: {remark}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("layout", "avec2016", list(LAYOUTS), "How the corpus lies on disk.")
-    flags.DEFINE_string("corpus_dir", None, "Folder of the corpus.", required=True)
-    flags.DEFINE_string("output_dir", None, "Folder to write; it must not exist yet.", required=True)
-    flags.DEFINE_bool("overwrite", False, "Replace an existing output folder.")
+    flags.DEFINE_enum("layout", "auto", ["auto", *LAYOUTS], "How the corpus lies on disk.")
+    flags.DEFINE_string("corpus_dir", None, "Folder of the corpus, or a table of recordings (.csv).", required=True)
+    flags.DEFINE_string("output_dir", None, "Folder to write; new, or one to be continued.", required=True)
+    flags.DEFINE_string("split", "", "For recola and tzirakis: avec2016, authors, or a .csv subject,partition.")
+    flags.DEFINE_enum(
+        "gold_standard", None, ["avec", "mean"],
+        "How single ratings are combined: AVEC's way (the default for recola), or their plain mean.",
+    )  # fmt: skip
+    flags.DEFINE_bool("overwrite", False, "Replace complete shards, or ones made with other settings.")
+    flags.DEFINE_bool("allow_missing", False, "Go on without recordings that lack a piece or fail.")
+    flags.DEFINE_enum(
+        "face_detector", "haar", DETECTORS, "Where the corpus ships no boxes; mtcnn: extra faces, slower."
+    )
     flags.DEFINE_integer("detect_every", 5, "Frames between two looks of the face detector.", lower_bound=1)
     flags.DEFINE_float("face_margin", 0.2, "Crop beyond the face box, in parts of its edge.", lower_bound=0.0)
+    flags.DEFINE_integer("processes", 0, "Recordings at a time; 0: one per core.", lower_bound=0)
     cli.run(_main)

@@ -8,7 +8,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from affect.data.records import RecordingEntry, parse
+from affect.data.manifest import RecordingEntry
+from affect.data.records import parse
 
 
 def audio_bytes(entries: list[RecordingEntry], frame_samples: int) -> int:

@@ -17,14 +17,15 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import tensorflow as tf
 
 from affect.config import Experiment
+from affect.data import remote
 from affect.data.audio_cache import audio_bytes, read_audio
 from affect.data.augment import augment_window
-from affect.data.records import Manifest, RecordingEntry, parse, read_manifest
+from affect.data.manifest import Manifest, RecordingEntry, read_manifest
+from affect.data.records import parse
 from affect.data.windows import EVERYTHING, EpochPlan, Share, Window, evaluation_windows, training_windows
 from affect.errors import UserError
 from affect.media.audio import PCM_FULL_SCALE
@@ -40,9 +41,10 @@ def open_data(experiment: Experiment) -> Manifest:
     """Reads the manifest of the experiment's data folder and checks that the network fits it.
 
     Raises:
-      UserError: no readable manifest, or shards made for other frame sizes than the network's.
+      UserError: no readable manifest, shards made for other frame sizes than the network's, or recordings without the
+        sound or the video that it takes.
     """
-    manifest = read_manifest(Path(experiment.data.data_dir))
+    manifest = read_manifest(experiment.data.data_dir)
     model = experiment.model
     for what, ours, theirs in (
         ("model.frame_samples", model.frame_samples, manifest.frame_samples),
@@ -52,6 +54,13 @@ def open_data(experiment: Experiment) -> Manifest:
             raise UserError(
                 f"{experiment.data.data_dir}: the shards hold {what.split('.')[1]} {theirs}, "
                 f"but the run's {what} is {ours}"
+            )
+    for modality, has_it in (("audio", "has_audio"), ("video", "has_video")):
+        without = [entry.name for entry in manifest.recordings if not getattr(entry, has_it)]
+        if without and experiment.modality in (modality, "audiovisual"):
+            raise UserError(
+                f"{experiment.data.data_dir}: {len(without)} recording(s) have no {modality} "
+                f"({', '.join(without[:5])}); train the other modality, or make shards without them"
             )
     return manifest
 
@@ -200,7 +209,7 @@ def _sources(entries: list[RecordingEntry], windows: list[list[Window]], data_di
     return tf.data.Dataset.from_tensor_slices(
         {
             "shards": tf.ragged.constant(
-                [[str(Path(data_dir) / shard) for shard in entry.shards] for entry in entries]
+                [[remote.join(data_dir, shard) for shard in entry.shards] for entry in entries]
             ),
             "recording": tf.constant([entry.name for entry in entries]),
             "mean": tf.constant([entry.audio_mean for entry in entries], tf.float32),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from affect.data.records import RecordingEntry
+from affect.data.manifest import RecordingEntry
 from affect.errors import UserError
 
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from affect import cli
 from affect.config import DIMENSIONS, DataConfig, Experiment, ModelConfig
 from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
-from affect.data.records import Manifest, read_manifest
+from affect.data.manifest import Manifest, read_manifest
 from affect.data.windows import evaluation_windows
 from affect.evaluation.evaluate import apply_chains, fit_chains, score
 from affect.evaluation.predictions import Prediction
@@ -29,7 +29,7 @@ _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite
 
 
-def trivial_baseline(data_dir: Path) -> dict[str, dict]:
+def trivial_baseline(data_dir: str | Path) -> dict[str, dict]:
     """Fits on train, post-processes on dev, scores dev and test.
 
     Returns:
@@ -92,7 +92,7 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 
 def _main() -> None:
     args = flags.FLAGS
-    metrics = trivial_baseline(Path(args.data_dir))
+    metrics = trivial_baseline(args.data_dir)
     with written_beside(Path(args.output)) as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for partition, content in metrics.items():

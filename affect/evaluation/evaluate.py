@@ -17,7 +17,7 @@ import numpy as np
 
 from affect.config import DIMENSIONS
 from affect.data.dataset import labelled_recordings, open_data
-from affect.data.records import Manifest, RecordingEntry
+from affect.data.manifest import Manifest, RecordingEntry
 from affect.errors import UserError
 from affect.evaluation import postprocess
 from affect.evaluation.postprocess import PostProcessing
@@ -29,7 +29,7 @@ from affect.runs import RunFolder, written_beside
 Scores = dict[str, dict[str, float]]
 
 
-def evaluate(run_dir: Path, partitions: list[str], data_dir: Path | None = None) -> dict[str, dict | None]:
+def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) -> dict[str, dict | None]:
     """Evaluates a trained run.
 
     Args:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from affect.config import DIMENSIONS, Experiment
 from affect.data.dataset import evaluation_dataset, label_delay_frames
-from affect.data.records import Manifest, RecordingEntry
+from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.windows import evaluation_windows
 from affect.evaluation.postprocess import later
 

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from affect.config import Experiment, write_config
-from affect.data.records import Manifest
+from affect.data.manifest import Manifest
 from affect.errors import UserError
 from affect.learning.strategy import Place
 from affect.runs import RunFolder, read_json, remove_leftovers, written_beside

@@ -14,7 +14,7 @@ import tensorflow as tf
 from affect import figures
 from affect.config import DIMENSIONS, Experiment
 from affect.data.dataset import dev_dataset
-from affect.data.records import Manifest, RecordingEntry
+from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.windows import EVERYTHING
 from affect.runs import RunFolder
 

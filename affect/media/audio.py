@@ -1,7 +1,7 @@
 """Sound files to one mono waveform at 16 kHz.
 
 WAV and FLAC go through libsndfile, everything else (MP3, AAC in mp4, ...) through FFmpeg's libraries in PyAV; soxr
-resamples. All three work block by block, so that hours of sound never lie in memory as floats.
+resamples. All three work block by block: hours of sound lie in memory once, as int16.
 """
 
 from collections.abc import Iterator
@@ -13,30 +13,38 @@ import soundfile
 import soxr
 
 from affect.errors import UserError
+from affect.media.timeline import start_of_timeline_secs
 
 SAMPLE_RATE_HZ = 16_000
 PCM_FULL_SCALE = 32_768.0
-_BLOCK_SECS = 10
 _LIBSNDFILE_SUFFIXES = (".wav", ".flac", ".aif", ".aiff")
+_BLOCK_VALUES = 2**20
+# A damaged header may claim anything, and buffers are made as large as it says.
+_RATES_HZ = (2_000, 768_000)
+_MOST_CHANNELS = 64
+_LATEST_START_SECS = 3_600.0
+
+# One block: its rate in Hz, and float32 [samples] mono.
+_Block = tuple[int, np.ndarray]
 
 
 def read_audio(path: Path) -> np.ndarray:
     """Decodes, mixes to mono and resamples one recording.
 
     Args:
-      path: a sound file, or a video file with a sound track.
+      path: a sound file, or a video file with a sound track. A track that starts late is preceded by silence.
 
     Returns:
-      int16 [samples] at `SAMPLE_RATE_HZ`; values beyond full scale are clipped.
+      int16 [samples] at `SAMPLE_RATE_HZ`, the mean of all channels; values beyond full scale are clipped.
 
     Raises:
-      UserError: missing, unreadable, or without sound.
+      UserError: missing, unreadable, without sound, or with samples that are no numbers.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such audio file")
     try:
         blocks = _libsndfile_blocks(path) if path.suffix.lower() in _LIBSNDFILE_SUFFIXES else _ffmpeg_blocks(path)
-        pcm = [_to_pcm(block) for block in _resampled(blocks)]
+        pcm = [_to_pcm(block) for block in _resampled(blocks, path)]
     except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded as sound ({error})") from error
     if not sum(block.size for block in pcm):
@@ -44,29 +52,65 @@ def read_audio(path: Path) -> np.ndarray:
     return np.concatenate(pcm)
 
 
-def _libsndfile_blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (rate, float32 [samples] mono)."""
+def mean_and_deviation(pcm: np.ndarray) -> tuple[float, float]:
+    """Mean and population standard deviation of int16 samples, full scale = 1."""
+    blocks = [pcm[start : start + _BLOCK_VALUES] for start in range(0, pcm.size, _BLOCK_VALUES)]
+    mean = sum(float(block.sum(dtype=np.float64)) for block in blocks) / pcm.size
+    variance = sum(float(np.square(block - mean).sum()) for block in blocks) / pcm.size
+    return mean / PCM_FULL_SCALE, variance**0.5 / PCM_FULL_SCALE
+
+
+def _libsndfile_blocks(path: Path) -> Iterator[_Block]:
     with soundfile.SoundFile(path) as file:
-        for block in file.blocks(_BLOCK_SECS * file.samplerate, dtype="float32", always_2d=True):
+        _check_format(file.samplerate, file.channels, path)
+        for block in file.blocks(_BLOCK_VALUES // file.channels, dtype="float32", always_2d=True):
             yield file.samplerate, block.mean(axis=1)
 
 
-def _ffmpeg_blocks(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (rate, float32 [samples] mono)."""
+def _ffmpeg_blocks(path: Path) -> Iterator[_Block]:
     with av.open(str(path)) as container:
         if not container.streams.audio:
             raise UserError(f"{path}: has no sound track")
+        stream = container.streams.audio[0]
+        _check_format(stream.rate, stream.channels, path)
+        late_samples = None
         to_float = av.AudioResampler(format="fltp")  # keeps rate and channels
-        for frame in container.decode(audio=0):
+        for frame in container.decode(stream):
+            if late_samples is None:
+                late_samples = _late_samples(container, frame, path)
+                if late_samples > 0:
+                    yield frame.sample_rate, np.zeros(late_samples, np.float32)
             for part in to_float.resample(frame):
-                yield part.sample_rate, part.to_ndarray().mean(axis=0)
+                # Encoders begin before zero to warm up; what lies there is not part of the recording.
+                yield part.sample_rate, part.to_ndarray().mean(axis=0)[max(-late_samples, 0) :]
+                late_samples = min(late_samples + part.samples, 0) if late_samples < 0 else late_samples
 
 
-def _resampled(blocks: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
-    resampler = None
+def _late_samples(container: av.container.InputContainer, frame: av.AudioFrame, path: Path) -> int:
+    """Samples between the start of the recording and the first one of its sound track."""
+    start_secs = (frame.time or 0.0) - start_of_timeline_secs(container)
+    if abs(start_secs) > _LATEST_START_SECS:
+        raise UserError(f"{path}: its sound starts at {start_secs:.0f} s; are the file's times damaged?")
+    return round(start_secs * frame.sample_rate)
+
+
+def _check_format(rate_hz: int, channels: int, path: Path) -> None:
+    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+        raise UserError(f"{path}: {rate_hz} samples per second is not a rate of sound; is the header damaged?")
+    if not 1 <= channels <= _MOST_CHANNELS:
+        raise UserError(f"{path}: {channels} channels are not read, 1 to {_MOST_CHANNELS} are; is the header damaged?")
+
+
+def _resampled(blocks: Iterator[_Block], path: Path) -> Iterator[np.ndarray]:
+    resampler, first_rate_hz = None, None
     for rate_hz, block in blocks:
         if resampler is None:
+            first_rate_hz = rate_hz
             resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+        if rate_hz != first_rate_hz:
+            raise UserError(f"{path}: its sampling rate changes from {first_rate_hz} to {rate_hz} Hz within the file")
+        if not np.isfinite(block).all():
+            raise UserError(f"{path}: holds samples that are NaN or infinite")
         yield resampler.resample_chunk(np.ascontiguousarray(block, dtype=np.float32))
     if resampler is not None:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)

@@ -1,21 +1,19 @@
-"""Pictures to a smooth face track, and a track to square crops.
+"""Faces in single pictures: where they are, and square crops of them. `tracking` follows one over time."""
 
-A detector looks at every few frames; in between the box is interpolated. The detector's jitter is smoothed with a
-window that looks both ways, since recordings lie complete on disk. Where no face is found the last box is held and
-the frames are marked, so that no later step mistakes a guess for a face.
-"""
-
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
+from affect.errors import UserError
+
+DETECTORS = ("haar", "mtcnn")
 # Detection runs at this picture height: Haar faces need 24 px, and cost grows with the square.
 _DETECTION_HEIGHT = 180
-_SMOOTHING_SIGMA_FRAMES = 6.0
+_LEAST_MTCNN_CONFIDENCE = 0.9
+# The cascade's squares sit high on a face; so much lower, in parts of the edge, they are centred between hairline and
+# chin. Measured on the one real portrait at hand.
+_HAAR_LOWER = 0.04
 
 
 class FaceDetector(Protocol):
@@ -23,19 +21,6 @@ class FaceDetector(Protocol):
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Boxes [faces, 4] as left, top, width, height in pixels of the uint8 RGB `picture`."""
-
-
-@dataclass(frozen=True)
-class FaceTrack:
-    """One face over time.
-
-    Attributes:
-      squares: float [frames, 3], centre x, centre y and edge in pixels of the source picture.
-      found: bool [frames], whether a face was really there (False: the box is held or guessed).
-    """
-
-    squares: np.ndarray
-    found: np.ndarray
 
 
 class HaarDetector:
@@ -46,81 +31,77 @@ class HaarDetector:
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Boxes [faces, 4], see `FaceDetector`."""
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        scale = min(1.0, _DETECTION_HEIGHT / grey.shape[0])
-        small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small, scale = _reduced(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
         smallest = max(24, small.shape[0] // 6)
         boxes = self._cascade.detectMultiScale(small, 1.12, 4, minSize=(smallest, smallest))
-        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / scale
+        boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / scale
+        return boxes + [0.0, _HAAR_LOWER, 0.0, 0.0] * boxes[:, 3:]
 
 
-def track_face(pictures: Iterable[np.ndarray], detector: FaceDetector, detect_every: int) -> FaceTrack:
-    """Follows one face through a recording.
+class MtcnnDetector:
+    """A cascade of three small networks (Zhang et al., 2016): some twenty times slower, and finds turned faces too.
 
-    Of several faces the first look takes the largest, every later one the nearest to where the face was.
+    Its boxes reach from forehead to chin; they are drawn in to the square that `HaarDetector` gives, so that
+    `face_margin` means the same with both.
+    """
+
+    def __init__(self):
+        try:
+            from mtcnn import MTCNN  # an extra, and TensorFlow: only where asked for
+        except ImportError as error:
+            raise UserError(
+                f"face detector mtcnn needs the extra faces: pip install 'affect[faces]' ({error})"
+            ) from error
+        self._network = MTCNN(device="CPU:0")
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """Boxes [faces, 4], see `FaceDetector`."""
+        small, scale = _reduced(picture)
+        faces = self._network.detect_faces(small, min_face_size=max(20, small.shape[0] // 8)) or []
+        boxes = [face["box"] for face in faces if face["confidence"] >= _LEAST_MTCNN_CONFIDENCE]
+        left, top, width, height = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T / scale
+        edge = np.minimum(width, height)
+        return np.column_stack([left, top + (height - edge) / 2.0, edge, edge])
+
+
+def make_detector(name: str) -> FaceDetector:
+    """Builds a detector of `DETECTORS`.
+
+    Raises:
+      UserError: its package is not installed.
+    """
+    return {"haar": HaarDetector, "mtcnn": MtcnnDetector}[name]()
+
+
+def crop_square(square: np.ndarray, margin: float, height: int, width: int) -> tuple[int, int, int]:
+    """The part of a picture that a crop shows: the square grown by `margin` of its edge on all sides.
 
     Args:
-      pictures: uint8 RGB [height, width, 3] each, in order.
-      detector: called on frames 0, detect_every, 2 * detect_every, ...
-      detect_every: frames between two looks, at least 1.
+      square: centre x, centre y, edge in pixels.
+      margin: in parts of the edge.
+      height: of the picture in pixels.
+      width: of the picture. A square that has left it is pulled back until it touches it.
 
     Returns:
-      The track. A recording without any face gets the picture's central square, marked as not found throughout.
+      Left, top and edge in whole pixels; the square may reach beyond the border.
     """
-    looks: list[int] = []
-    squares: list[np.ndarray | None] = []
-    last, frames, fallback = None, 0, None
-    for frames, picture in enumerate(pictures, start=1):
-        if (frames - 1) % detect_every:
-            continue
-        if fallback is None:
-            height, width = picture.shape[:2]
-            fallback = np.array([width / 2, height / 2, min(height, width) / 2])
-        square = _choose(detector(picture), last)
-        last = square if square is not None else last
-        looks.append(frames - 1)
-        squares.append(square)
-    if not looks:
-        return FaceTrack(np.empty((0, 3)), np.empty(0, bool))
-    return _fill(np.array(looks), squares, frames, fallback)
+    edge = max(2, min(round(float(square[2]) * (1.0 + 2.0 * margin)), 4 * max(height, width)))
+    left, top = round(float(square[0]) - edge / 2), round(float(square[1]) - edge / 2)
+    return min(max(left, 1 - edge), width - 1), min(max(top, 1 - edge), height - 1), edge
 
 
 def crop_face(picture: np.ndarray, square: np.ndarray, margin: float, size: int) -> np.ndarray:
-    """Cuts the square, grown by `margin` of its edge on all sides, and scales it to uint8 [size, size, 3].
-
-    Beyond the picture's border the border pixel is repeated.
-    """
-    edge = max(2, round(float(square[2]) * (1.0 + 2.0 * margin)))
-    left, top = round(float(square[0]) - edge / 2), round(float(square[1]) - edge / 2)
+    """Cuts `crop_square` out and scales it to uint8 [size, size, 3]; beyond the border the border pixel is repeated."""
     height, width = picture.shape[:2]
-    # A square that has left the picture is pulled back until it touches it.
-    left, top = min(max(left, 1 - edge), width - 1), min(max(top, 1 - edge), height - 1)
+    left, top, edge = crop_square(square, margin, height, width)
     pad = (max(0, -top), max(0, top + edge - height), max(0, -left), max(0, left + edge - width))
+    inside = picture[max(top, 0) : top + edge, max(left, 0) : left + edge]
     if any(pad):
-        picture = cv2.copyMakeBorder(picture, *pad, cv2.BORDER_REPLICATE)
-    top, left = top + pad[0], left + pad[2]
-    return cv2.resize(picture[top : top + edge, left : left + edge], (size, size), interpolation=cv2.INTER_AREA)
+        inside = cv2.copyMakeBorder(inside, *pad, cv2.BORDER_REPLICATE)
+    return cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _choose(boxes: np.ndarray, last: np.ndarray | None) -> np.ndarray | None:
-    """The one square to follow among detected boxes [faces, 4], or None."""
-    if not len(boxes):
-        return None
-    squares = np.column_stack([boxes[:, :2] + boxes[:, 2:] / 2.0, boxes[:, 2:].max(axis=1)])
-    if last is None:
-        return squares[np.argmax(squares[:, 2])]
-    return squares[np.argmin(np.linalg.norm(squares - last, axis=1))]
-
-
-def _fill(looks: np.ndarray, squares: list[np.ndarray | None], frames: int, fallback: np.ndarray) -> FaceTrack:
-    """Looks to frames: interpolates between hits, holds over misses, marks frames nearest to a miss."""
-    hit = np.array([square is not None for square in squares])
-    everywhere = np.arange(frames)
-    nearest_look = np.searchsorted((looks[1:] + looks[:-1]) / 2.0, everywhere)
-    if not hit.any():
-        return FaceTrack(np.tile(fallback, (frames, 1)), np.zeros(frames, bool))
-    anchors = np.stack([square for square in squares if square is not None])
-    # Before the first hit its box is all there is; from a miss on, the last hit is held until the next.
-    held = anchors[np.maximum(np.cumsum(hit) - 1, 0)]
-    track = np.column_stack([np.interp(everywhere, looks, held[:, axis]) for axis in range(3)])
-    return FaceTrack(gaussian_filter1d(track, _SMOOTHING_SIGMA_FRAMES, axis=0, mode="nearest"), hit[nearest_look])
+def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """The picture at detection height, and its scale."""
+    scale = min(1.0, _DETECTION_HEIGHT / picture.shape[0])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale

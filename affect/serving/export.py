@@ -34,7 +34,7 @@ from affect.models.network import TrainedNetwork
 SIGNATURE = "serving_default"
 
 
-def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: Path | None = None) -> None:
+def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: str | None = None) -> None:
     """Exports a run's best weights.
 
     Args:
@@ -93,8 +93,7 @@ def _write_saved_model(network: keras.Model, folder: Path) -> None:
 
 def _main() -> None:
     args = flags.FLAGS
-    data_dir = Path(args.data_dir) if args.data_dir else None
-    export(Path(args.run_dir), Path(args.output_dir), args.overwrite, data_dir)
+    export(Path(args.run_dir), Path(args.output_dir), args.overwrite, args.data_dir)
     print(f"wrote {args.output_dir}")
 
 

@@ -1,24 +1,31 @@
-"""What every corpus reader yields: where one recording's sound, pictures and ratings are. Nothing is decoded here."""
+"""What every corpus reader yields: which files make a recording, and how to read them. Nothing is decoded here.
 
+All paths are relative to the corpus folder, so that they mean the same on disk, on an object store and in an error.
+"""
+
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
 
-import numpy as np
-
+from affect.config import PARTITIONS
+from affect.data import remote
 from affect.errors import UserError
 
-FRAME_RATE_HZ = 25
-# Releases print times with two to six digits.
-_GRID_TOLERANCE_SECS = 0.005
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".ts")
+TABLE_SUFFIXES = (".arff", ".csv")
+
+_NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Ratings:
-    """A gold standard as read from disk: seconds [ratings] and values [ratings, 2], arousal then valence."""
+class Source:
+    """Files and what reads them: `read(*paths)`; it must be picklable, since another process calls it."""
 
-    times_secs: np.ndarray
-    values: np.ndarray
+    read: Callable[..., Any]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,39 +36,89 @@ class Recording:
       name: unique in the corpus; names the shards.
       partition: "train", "dev" or "test".
       subject: who is heard and seen, where the corpus says so; else the name.
-      audio, video: the files.
-      read_ratings: reads the gold standard; None where the corpus withholds it. Must be picklable.
-      read_frame_times: reads corrected times [pictures] of the video's pictures; None where there are none.
+      audio: a sound file, or a video file with a sound track; None: the video's own sound, if it has any.
+      video: a video file; None where there is none.
+      labels: reads float32 [frames, 2]; None where the corpus withholds them.
+      frame_times: reads the corrected time in seconds of every picture; None: the video's own count.
+      face_boxes: reads (times in seconds [rows], boxes [rows, 4]); None: faces are detected.
+      features: handcrafted ones that the corpus ships, file by name of the table.
     """
 
     name: str
     partition: str
     subject: str
-    audio: Path
-    video: Path
-    read_ratings: Callable[[], Ratings] | None = None
-    read_frame_times: Callable[[], np.ndarray] | None = None
+    audio: str | None
+    video: str | None
+    labels: Source | None = None
+    frame_times: Source | None = None
+    face_boxes: Source | None = None
+    features: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(self.name):
+            raise UserError(
+                f"recording {self.name!r}: a name has letters, digits, '_', '-' and '.', up to 100 and no '.' first; "
+                "it becomes the name of files"
+            )
+        if self.partition not in PARTITIONS:
+            raise UserError(f"recording {self.name}: partition {self.partition!r} is none of {', '.join(PARTITIONS)}")
+
+    @property
+    def files(self) -> list[str]:
+        """All files of the recording, each once."""
+        sources = [source for source in (self.labels, self.frame_times, self.face_boxes) if source]
+        listed = [
+            self.audio,
+            self.video,
+            *(name for source in sources for name in source.files),
+            *self.features.values(),
+        ]
+        return list(dict.fromkeys(name for name in listed if name))
 
 
-def labels_per_frame(ratings: Ratings) -> np.ndarray:
-    """Ratings at t = 0, 0.04, ... to one label per frame, float32 [ratings - 1, 2].
+@dataclass(frozen=True)
+class Found:
+    """What a layout found.
 
-    Frame k covers [0.04 k, 0.04 (k + 1)) and carries the rating at its end, so the one at t = 0 is dropped (the
-    authors' convention): 7501 ratings give 7500 frames.
-
-    Raises:
-      UserError: ratings that are not on the 40 ms grid from 0, fewer than two, or not finite.
+    Attributes:
+      recordings: complete ones, in the corpus' order.
+      missing: pieces that are not there, by recording.
+      remarks: what a person should know before hours of work start.
     """
-    expected = np.arange(len(ratings.times_secs)) / FRAME_RATE_HZ
-    off_grid = np.abs(ratings.times_secs - expected) > _GRID_TOLERANCE_SECS
-    if off_grid.any():
-        index = int(np.argmax(off_grid))
-        raise UserError(
-            f"rating {index + 1} is at {ratings.times_secs[index]:g} s where {expected[index]:g} s was expected; "
-            "ratings must start at 0 and follow every 0.04 s"
-        )
-    if len(expected) < 2:
-        raise UserError("fewer than two ratings")
-    if not np.all(np.isfinite(ratings.values)):
-        raise UserError("a rating is NaN or infinite")
-    return ratings.values[1:].astype(np.float32)
+
+    recordings: list[Recording]
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+class Corpus:
+    """The files of a corpus folder, here or elsewhere, listed once and only where somebody asks."""
+
+    def __init__(self, root: str):
+        self.root = root
+        self._files: frozenset[str] | None = None
+
+    @property
+    def files(self) -> frozenset[str]:
+        """All files, relative to the folder."""
+        if self._files is None:
+            self._files = remote.list_files(self.root)
+        return self._files
+
+    def has(self, relative: str) -> bool:
+        """Whether there is this file; the folder need not be listed for it."""
+        return relative in self._files if self._files is not None else remote.exists(remote.join(self.root, relative))
+
+    def pick(self, folder: str, stem: str, suffixes: tuple[str, ...]) -> str | None:
+        """The file of that name with the first suffix that there is, in upper or lower case."""
+        candidates = (f"{folder}/{stem}{form}" for suffix in suffixes for form in (suffix, suffix.upper()))
+        return next((candidate for candidate in candidates if candidate in self.files), None)
+
+    def stems(self, folder: str) -> set[str]:
+        """Names of the files that lie in a folder itself, without their suffix."""
+        paths = (PurePosixPath(name) for name in self.files if name.startswith(f"{folder}/"))
+        return {path.stem for path in paths if path.parent == PurePosixPath(folder)}
+
+    def top_level(self) -> list[str]:
+        """What lies in the folder itself; folders end in a slash."""
+        return sorted({name.split("/", 1)[0] + ("/" if "/" in name else "") for name in self.files})

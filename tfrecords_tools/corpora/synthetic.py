@@ -37,14 +37,13 @@ from scipy.ndimage import gaussian_filter1d, shift
 from tqdm import tqdm
 
 from affect import cli
+from affect.config import DIMENSIONS, PARTITIONS
 from affect.errors import UserError
 from tfrecords_tools.corpora import synthetic_face, synthetic_voice
 from tfrecords_tools.gold_standard import gold_standard
 
 FRAME_RATE_HZ = 25
 WAV_RATE_HZ = 44_100
-PARTITIONS = ("train", "dev", "test")
-DIMENSIONS = ("arousal", "valence")
 RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
 MARKER = "synthetic.json"
 

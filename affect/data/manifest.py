@@ -1,0 +1,150 @@
+"""What lies in a data folder: the manifest, and how it is read and checked.
+
+    DATA_DIR/
+      manifest.json                                   rates, shapes, counts, partitions, statistics, settings
+      {partition}/{recording}-{i:05d}-of-{n:05d}.tfrecord   see `records`
+      features/{recording}.h5                         handcrafted features that the corpus ships, see `features`
+      contact_sheets/{recording}.png                  crops to look through; no command reads them
+
+The manifest is the only source of rates, shapes and counts: readers take them from there, never from flags.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from affect import __version__
+from affect.data import remote
+from affect.errors import UserError
+
+SCHEMA_VERSION = 2
+MANIFEST_NAME = "manifest.json"
+WRITTEN_BY = f"affect {__version__} make_tfrecords"
+
+
+@dataclass(frozen=True)
+class RecordingEntry:
+    """One recording in the manifest.
+
+    Attributes:
+      name, partition, subject: as the corpus calls them.
+      frames: consecutive frames in its shards.
+      has_labels: False where the corpus withholds them (the shards then hold zeros).
+      has_audio, has_video: False where the recording has none.
+      audio_mean, audio_deviation: of the whole recording's samples, full scale = 1.
+      faces_found: frames in which a face was really found.
+      remarks: what a person should know of it: silence, streams that start late or differ in length, lost faces.
+      features: path of its handcrafted features, relative to the data folder; empty where the corpus ships none.
+      features_sha256: of that file.
+      shards: paths relative to the data folder, in order.
+      sha256: of each shard, in the same order.
+    """
+
+    name: str
+    partition: str
+    subject: str
+    frames: int
+    has_labels: bool
+    has_audio: bool
+    has_video: bool
+    audio_mean: float
+    audio_deviation: float
+    faces_found: int
+    remarks: tuple[str, ...]
+    features: str
+    features_sha256: str
+    shards: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a data folder.
+
+    Attributes:
+      layout: of the corpus it was made from.
+      synthetic: whether that corpus was, and whatever is computed from it must be called so.
+      frame_rate_hz, sample_rate_hz, frame_samples, crop_size, frames_per_record: of the shards.
+      preprocessing: the settings it was made with.
+      left_out: recordings of the corpus that are not here, with the reason.
+      recordings: those that are.
+    """
+
+    layout: str
+    synthetic: bool
+    frame_rate_hz: int
+    sample_rate_hz: int
+    frame_samples: int
+    crop_size: int
+    frames_per_record: int
+    preprocessing: dict[str, Any]
+    left_out: dict[str, str]
+    recordings: tuple[RecordingEntry, ...]
+
+    def partition(self, name: str) -> list[RecordingEntry]:
+        """The recordings of one partition, in order."""
+        return [entry for entry in self.recordings if entry.partition == name]
+
+    def to_json(self) -> str:
+        """Indented JSON; the same manifest gives the same bytes."""
+        header = {"schema_version": SCHEMA_VERSION, "written_by": WRITTEN_BY}
+        return json.dumps(header | dataclasses.asdict(self), indent=2) + "\n"
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the manifest, which holds every shard's: two equal ones mean the same data."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def read_manifest(data_dir: str | Path) -> Manifest:
+    """Reads and checks `manifest.json`, here or on an object store.
+
+    Raises:
+      UserError: no folder, no manifest, another schema version, or a manifest that is damaged or leaves its folder.
+    """
+    path = remote.join(data_dir, MANIFEST_NAME)
+    if not remote.is_remote(data_dir) and not Path(data_dir).is_dir():
+        raise UserError(f"data folder {data_dir} does not exist; make_tfrecords writes it")
+    if not remote.exists(path):
+        raise UserError(
+            f"{data_dir} has no {MANIFEST_NAME}; make_tfrecords writes it last: start it again, and it goes on"
+        )
+    try:
+        content = json.loads(remote.read_bytes(path).decode())
+        version, written_by = content.pop("schema_version"), content.pop("written_by")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not a manifest ({error!r})") from error
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema version {version}, written by {written_by}; this is affect {__version__} and reads "
+            f"version {SCHEMA_VERSION}. Run make_tfrecords again."
+        )
+    try:
+        manifest = Manifest(recordings=tuple(entry_from_json(item) for item in content.pop("recordings")), **content)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path}: damaged manifest ({error})") from error
+    for entry in manifest.recordings:
+        for relative in (*entry.shards, *filter(None, [entry.features])):
+            _check_inside(data_dir, relative, path)
+    return manifest
+
+
+def entry_from_json(content: dict[str, Any]) -> RecordingEntry:
+    """The inverse of `dataclasses.asdict`, after a trip through JSON.
+
+    Raises:
+      TypeError, KeyError: other content than an entry's.
+    """
+    lists = {name: tuple(content[name]) for name in ("remarks", "shards", "sha256")}
+    return RecordingEntry(**content | lists)
+
+
+def _check_inside(data_dir: str | Path, relative: str, manifest: str) -> None:
+    """A manifest from a stranger must not lead us to files elsewhere."""
+    leaves = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts
+    if not leaves and not remote.is_remote(data_dir):
+        leaves = not (Path(data_dir) / relative).resolve().is_relative_to(Path(data_dir).resolve())
+    if leaves:
+        raise UserError(f"{manifest}: {relative!r} lies outside the data folder")

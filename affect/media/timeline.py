@@ -1,0 +1,16 @@
+"""Where a media file's time begins, for sound and pictures alike."""
+
+import av
+
+# Broadcast formats count from an arbitrary instant; everything else from the start of the recording.
+_FORMATS_WITHOUT_ZERO = {"mpegts", "mpeg"}
+
+
+def start_of_timeline_secs(container: av.container.InputContainer) -> float:
+    """The presentation time, in seconds, that is the start of the recording.
+
+    It is 0 in mp4, mkv, ... even where the first picture or sample comes later: that stream then starts late.
+    """
+    if container.format.name in _FORMATS_WITHOUT_ZERO and container.start_time is not None:
+        return container.start_time / av.time_base
+    return 0.0

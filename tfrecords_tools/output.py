@@ -1,0 +1,207 @@
+"""The output folder: complete, or marked as unfinished and ready to be continued; never something between.
+
+    OUTPUT_DIR/
+      manifest.json                  written last: with it the folder is complete
+      train/ dev/ test/              shards, each moved here whole
+      features/ contact_sheets/
+      .unfinished/                   gone once the manifest stands
+        settings.json                what the shards are made with
+        {recording}.json             a finished recording: its entry, and which files it was made of
+        staging-{process}/           where a shard lies while it is written (not on object stores)
+
+A run that was killed anywhere is continued by the same command, and the end has the same bytes. A recording whose files
+have changed since is made again.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from affect.data import remote
+from affect.data.manifest import MANIFEST_NAME
+from affect.errors import UserError
+
+_UNFINISHED = ".unfinished"
+_OURS = ("train", "dev", "test", "features", "contact_sheets")
+
+# Size and time of change of the files that a recording is made of.
+Stamps = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder of shards while it is written; every process has its own copy.
+
+    Attributes:
+      path: of the folder, here or on an object store.
+    """
+
+    path: str
+
+    def start(self, settings: dict[str, Any], overwrite: bool) -> bool:
+        """Makes the folder ready, after checking that nothing else is lost by it.
+
+        Args:
+          settings: what the shards are to be made with.
+          overwrite: throw away complete shards, or ones made with other settings.
+
+        Returns:
+          Whether the folder is complete already.
+
+        Raises:
+          UserError: a folder that is not ours or holds shards of other settings; both are shown.
+        """
+        remote.check_writable(self.path)
+        complete, unfinished = self._read(MANIFEST_NAME), self._read(f"{_UNFINISHED}/settings.json")
+        if complete is None and unfinished is None and self._holds_anything():
+            raise UserError(
+                f"{self.path} is not empty, and make_tfrecords did not write it; choose another --output_dir"
+            )
+        theirs = _settings_of(complete) if complete is not None else unfinished
+        if theirs is not None and theirs != settings and not overwrite:
+            raise UserError(
+                f"{self.path} was made with other settings: {_differences(theirs, settings)}; replace it with "
+                "--overwrite, or choose another --output_dir"
+            )
+        if complete is not None and not overwrite:
+            remote.remove(remote.join(self.path, _UNFINISHED))  # killed between the manifest and the end
+            return True
+        if overwrite and (complete is not None or unfinished != settings):
+            self._clear()
+        remote.write_bytes(remote.join(self.path, f"{_UNFINISHED}/settings.json"), _as_json(settings))
+        if not remote.is_remote(self.path):
+            for leftover in (Path(self.path) / _UNFINISHED).glob("staging-*"):
+                shutil.rmtree(leftover)
+        return False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second run out of the same folder of this machine.
+
+        Raises:
+          UserError: another run is at work in it.
+        """
+        if remote.is_remote(self.path):
+            yield
+            return
+        # Beside the folder, which may not be there yet and is to hold nothing else.
+        path = Path(self.path).absolute().with_name(f".{Path(self.path).absolute().name}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.path}: another make_tfrecords is writing it") from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def finished(self, name: str, stamps: Stamps) -> dict[str, Any] | None:
+        """The entry of a recording that an earlier run finished from the same files."""
+        done = self._read(f"{_UNFINISHED}/{name}.json")
+        if done is None or done["stamps"] != stamps:
+            return None
+        return done["entry"]
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder of this machine to write a recording's files into."""
+        if remote.is_remote(self.path):
+            with tempfile.TemporaryDirectory(prefix="affect-") as folder:
+                yield Path(folder)
+            return
+        folder = Path(self.path) / _UNFINISHED / f"staging-{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, staging: Path, entry: dict[str, Any], stamps: Stamps) -> None:
+        """Moves a recording's files to their places, and then says that it is finished."""
+        for path in sorted(staging.rglob("*")):
+            if path.is_file():
+                remote.put(path, remote.join(self.path, path.relative_to(staging).as_posix()))
+        done = _as_json({"entry": entry, "stamps": stamps})
+        remote.write_bytes(remote.join(self.path, f"{_UNFINISHED}/{entry['name']}.json"), done)
+
+    def complete(self, manifest_json: str, expected: set[str]) -> None:
+        """Removes files of recordings that are no longer there, writes the manifest, and ends the unfinished state.
+
+        Args:
+          manifest_json: the manifest.
+          expected: paths below the folder of everything that belongs to it.
+        """
+        for relative in remote.list_files(self.path):
+            if relative.split("/", 1)[0] in _OURS and relative not in expected:
+                remote.remove(remote.join(self.path, relative))
+        remote.write_bytes(remote.join(self.path, MANIFEST_NAME), manifest_json.encode())
+        remote.remove(remote.join(self.path, _UNFINISHED))
+        if not remote.is_remote(self.path):
+            for leftover in Path(self.path).glob(f".*.{MANIFEST_NAME}"):
+                leftover.unlink()  # a manifest that a killed run was writing
+            for folder in _OURS:
+                path = Path(self.path) / folder
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+
+    def abandon(self) -> None:
+        """Leaves nothing behind of a run that finished no recording."""
+        remote.remove(remote.join(self.path, _UNFINISHED))
+        if not remote.is_remote(self.path) and not any(Path(self.path).iterdir()):
+            Path(self.path).rmdir()
+
+    def _holds_anything(self) -> bool:
+        if remote.is_remote(self.path):
+            return bool(remote.list_files(self.path))
+        path = Path(self.path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{self.path} is a file; choose another --output_dir")
+        # Only the folder of a run that was killed before it could say what it was doing.
+        return path.is_dir() and any(item.name != _UNFINISHED for item in path.iterdir())
+
+    def _clear(self) -> None:
+        """Removes what we write, the manifest first; other files in the folder are left alone."""
+        for name in (MANIFEST_NAME, _UNFINISHED, *_OURS):
+            remote.remove(remote.join(self.path, name))
+
+    def _read(self, relative: str) -> dict[str, Any] | None:
+        """A JSON file of ours; None where it is missing."""
+        path = remote.join(self.path, relative)
+        if not remote.exists(path):
+            return None
+        try:
+            content = json.loads(remote.read_bytes(path))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not JSON ({error}); delete {self.path} and start again") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: not what make_tfrecords writes; delete {self.path} and start again")
+        return content
+
+
+def _settings_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest says that `OutputFolder.start` is given."""
+    return {
+        "written_by": manifest.get("written_by"),
+        "layout": manifest.get("layout"),
+        "synthetic": manifest.get("synthetic"),
+        **manifest.get("preprocessing", {}),
+    }
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    names = [name for name in ours | theirs if theirs.get(name) != ours.get(name)]
+    return ", ".join(f"{name} {theirs.get(name)!r} there and {ours.get(name)!r} now" for name in names)
+
+
+def _as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
