@@ -8,43 +8,50 @@ import pytest
 import soundfile
 
 from affect.errors import UserError
-from affect.media.audio import read_audio
-from affect.media.video import read_frames
-
-
-def tone(rate_hz, seconds=2.0, frequency_hz=440.0):
-    return 0.5 * np.sin(2 * np.pi * frequency_hz * np.arange(int(rate_hz * seconds)) / rate_hz)
-
-
-def write_video(path, pictures, times_ms=None, rate=25):
-    """H.264 with the given presentation times."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
-        if times_ms is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for k, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            if times_ms is not None:
-                frame.pts, frame.time_base = times_ms[k], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+from affect.media.audio import mean_and_deviation, read_audio
+from affect.media.video import grid_frames, probe, read_frames
+from tests.trees import snr_db, tones, write_video
 
 
 def grey(level):
     return np.full((64, 64, 3), level, np.uint8)
 
 
-@pytest.mark.parametrize(("rate_hz", "subtype"), [(16_000, "PCM_16"), (44_100, "PCM_24"), (48_000, "FLOAT")])
-def test_sound_of_any_rate_arrives_as_the_same_tone_at_16_khz(tmp_path, rate_hz, subtype):
-    stereo = np.stack([tone(rate_hz), tone(rate_hz)], axis=1)
-    soundfile.write(tmp_path / "a.wav", stereo, rate_hz, subtype=subtype)
-    read = read_audio(tmp_path / "a.wav") / 32_768.0
-    expected = tone(16_000)
-    assert read.size == expected.size
-    inner = slice(800, -800)  # the resampler's own edges
-    noise = np.mean((read[inner] - expected[inner]) ** 2)
-    assert 10 * np.log10(np.mean(expected[inner] ** 2) / noise) > 60.0
+@pytest.mark.parametrize(
+    ("rate_hz", "subtype", "suffix", "least_snr_db"),
+    [
+        (16_000, "PCM_16", "wav", 60),
+        (22_050, "PCM_16", "flac", 60),
+        (44_100, "PCM_24", "wav", 60),
+        (48_000, "FLOAT", "WAV", 60),
+        (96_000, "PCM_32", "wav", 60),
+        (48_000, "PCM_24", "flac", 60),
+        (44_100, "PCM_U8", "wav", 35),  # 8 bits have no more
+        (44_100, "MPEG_LAYER_III", "mp3", 30),  # what the codec leaves
+    ],
+)
+def test_sound_of_any_format_arrives_as_the_same_tones_at_16_khz(tmp_path, rate_hz, subtype, suffix, least_snr_db):
+    signal = tones(rate_hz)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([signal, signal], axis=1), rate_hz, subtype=subtype, format=suffix.upper())
+    read = read_audio(path) / 32_768.0
+    expected = tones(16_000)
+    assert suffix == "mp3" or read.size == expected.size
+    assert snr_db(expected, read[: expected.size]) > least_snr_db
+
+
+@pytest.mark.parametrize("codec", ["alac", "aac"])
+@pytest.mark.parametrize("late_secs", [0.0, 0.3])
+def test_a_videos_own_sound_keeps_its_place_in_time(tmp_path, codec, late_secs):
+    """A burst 1.5 s into the sound track, which itself starts at once or late."""
+    burst = np.zeros(3 * 44_100)
+    burst[66_150 : 66_150 + 4_410] = np.random.default_rng(0).uniform(-0.5, 0.5, 4_410)
+    write_video(tmp_path / "v.mp4", [grey(50)] * 75, sound=burst, sound_codec=codec, sound_start_secs=late_secs)
+    read = read_audio(tmp_path / "v.mp4").astype(float)
+    loud = np.flatnonzero(np.abs(read) > 0.2 * np.abs(read).max())
+    assert loud[0] / 16_000 == pytest.approx(1.5 + late_secs, abs=0.003)
+    assert loud[-1] / 16_000 == pytest.approx(1.6 + late_secs, abs=0.003)
+    assert read.size / 16_000 == pytest.approx(3.0 + late_secs, abs=0.07)
 
 
 def test_two_channels_are_averaged_and_full_scale_is_clipped(tmp_path):
@@ -80,7 +87,7 @@ def test_pictures_at_25_fps_come_through_one_by_one(tmp_path):
 )
 def test_the_picture_on_show_at_each_grid_time_is_taken(tmp_path, times_ms, expected):
     pictures = [grey(20 + 30 * k) for k in range(len(times_ms))]
-    write_video(tmp_path / "v.mp4", pictures, times_ms)
+    write_video(tmp_path / "v.mp4", pictures, np.array(times_ms) / 1000)
     read = [picture().mean() for picture in read_frames(tmp_path / "v.mp4", 25)]
     np.testing.assert_allclose(read[: len(expected)], [20 + 30 * k for k in expected], atol=4)
 
@@ -104,3 +111,34 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"not a video")
     with pytest.raises(UserError, match=r"v\.mp4: cannot be decoded as video"):
         list(read_frames(tmp_path / "v.mp4", 25))
+
+
+def test_mean_and_deviation_are_those_of_the_samples():
+    pcm = np.random.default_rng(0).integers(-30_000, 30_000, 3_000_000).astype(np.int16)
+    mean, deviation = mean_and_deviation(pcm)
+    assert mean == pytest.approx(pcm.mean() / 32_768, abs=1e-9)
+    assert deviation == pytest.approx(pcm.std() / 32_768, rel=1e-9)
+
+
+def test_a_probe_tells_what_the_reader_will_give(tmp_path):
+    times = np.concatenate([np.arange(20) * 0.04, 0.8 + np.arange(20) * 0.02]) + 0.2
+    write_video(tmp_path / "v.mp4", [grey(20 + 5 * k) for k in range(40)], times, sound=tones(44_100, 1.0))
+    info = probe(tmp_path / "v.mp4")
+    assert (info.width, info.height, info.pictures, info.has_sound) == (64, 64, 40, True)
+    assert info.start_secs == pytest.approx(0.2, abs=1e-3) and info.end_secs == pytest.approx(1.4, abs=0.03)
+    frames = list(read_frames(tmp_path / "v.mp4", 25))
+    assert len(frames) == grid_frames(info.end_secs, 25)
+    # The first picture is held until it starts, at 0.2 s; the eleventh is on show at 0.6 s.
+    np.testing.assert_allclose([frames[k]().mean() for k in (0, 4, 5, 6, 15)], [20, 20, 20, 25, 70], atol=3)
+
+
+def test_pictures_are_shown_with_square_pixels(tmp_path):
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(100), "rgb24")))
+        container.mux(stream.encode())
+    assert next(read_frames(tmp_path / "v.mp4", 25))().shape == (64, 96, 3)
+    assert (probe(tmp_path / "v.mp4").height, probe(tmp_path / "v.mp4").width) == (64, 96)

@@ -20,7 +20,7 @@ from affect.media.audio import SAMPLE_RATE_HZ, mean_and_deviation, read_audio
 from affect.media.contact_sheet import contact_sheet, sheet_frames
 from affect.media.faces import crop_face, crop_square, make_detector
 from affect.media.tracking import FaceTrack, follow_boxes, follow_face, look_for_faces
-from affect.media.video import VideoInfo, probe, read_frames
+from affect.media.video import VideoInfo, grid_frames, probe, read_frames
 from tfrecords_tools.corpora.avec2016 import read_table
 from tfrecords_tools.corpora.labels import FRAME_RATE_HZ
 from tfrecords_tools.corpora.recording import Recording, Source
@@ -122,8 +122,7 @@ def _common_length(samples: np.ndarray | None, info: VideoInfo | None, labels: n
     if samples is not None:
         lengths["audio"] = round(samples.size / FRAME_SAMPLES)
     if info is not None:
-        # read_frames gives a frame to whatever begins before the end, give or take a container's clock.
-        lengths["video"] = int(np.ceil(info.end_secs * FRAME_RATE_HZ - 0.05))
+        lengths["video"] = grid_frames(info.end_secs, FRAME_RATE_HZ)
     if labels is not None:
         lengths["labels"] = len(labels)
     shortest = min(lengths.values())
@@ -178,7 +177,7 @@ def _follow(
             yield _encode_jpeg(crop_face(picture(), track.squares[k], settings.face_margin, settings.crop_size))
         if k + 1 < frames:
             raise UserError(
-                f"{video}: its pictures end at {(k + 1) / FRAME_RATE_HZ:.2f} s, though it claims {info.end_secs:.2f} s"
+                f"{video}: its pictures end at {(k + 1) / FRAME_RATE_HZ:.2f} s, not at {info.end_secs:.2f} s as announced"
             )
 
     return _Crops(jpegs(), squares, track.found)

@@ -75,6 +75,8 @@ def read_numbers(path: Path, separator: str, header: bool) -> Table:
                 continue
             if header and not columns:
                 columns = tuple(cell.strip() for cell in row)
+                if len(columns) == 1:
+                    raise UserError(f"{path}, line {reader.line_num}: one column; are they separated by {separator!r}?")
                 continue
             _check_width(row, len(columns) or len(rows[0] if rows else row), separator, reader.line_num, path)
             rows.append([_number(cell, reader.line_num, path) for cell in row])

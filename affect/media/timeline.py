@@ -2,8 +2,8 @@
 
 import av
 
-# Broadcast formats count from an arbitrary instant; everything else from the start of the recording.
-_FORMATS_WITHOUT_ZERO = {"mpegts", "mpeg"}
+# Broadcast formats count from an arbitrary instant, and MP3 from the encoder's warming up, which is not decoded.
+_FORMATS_WITHOUT_ZERO = {"mpegts", "mpeg", "mp3"}
 
 
 def start_of_timeline_secs(container: av.container.InputContainer) -> float:

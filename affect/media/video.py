@@ -6,6 +6,7 @@ Before the first picture the first one is held.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from affect.media.timeline import start_of_timeline_secs
 # A picture on demand, uint8 RGB [height, width, 3]: whoever skips one does not pay for its colours.
 Picture = Callable[[], np.ndarray]
 
-# Presentation times are rounded to the container's clock; 2 ms forgives the coarsest common one (1 / 600 s).
-_TIME_TOLERANCE_SECS = 0.002
+# Presentation times are rounded to the container's clock; 1 ms forgives the coarsest common one (1 / 600 s).
+_TIME_TOLERANCE_SECS = 0.001
 _MOST_PIXELS = 8192 * 8192
 # No recording: damaged times would otherwise repeat one picture for years.
 _LONGEST_GAP_SECS = 600.0
@@ -82,6 +83,11 @@ def probe(path: Path) -> VideoInfo:
     return VideoInfo(
         width, height, float(ordered[0]), float(ordered[-1]) + (last_secs or nominal_secs), count, has_sound
     )
+
+
+def grid_frames(end_secs: float, frame_rate_hz: float) -> int:
+    """How many frames of the grid a video that ends then has."""
+    return max(0, math.ceil((end_secs - _TIME_TOLERANCE_SECS) * frame_rate_hz))
 
 
 def read_frames(path: Path, frame_rate_hz: float, frame_times_secs: np.ndarray | None = None) -> Iterator[Picture]:
