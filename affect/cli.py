@@ -41,12 +41,17 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         app.run(guarded, flags_parser=_parse_flags)
     except SystemExit as ended:
-        if "tensorflow_io" in sys.modules and isinstance(ended.code, int):
-            # After S3 was used its destructors abort the process ("pure virtual method called"): leave without them.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ended.code)
+        if isinstance(ended.code, int):
+            leave_without_destructors(ended.code)
         raise
+
+
+def leave_without_destructors(exit_code: int) -> None:
+    """Ends this process at once if it has loaded tensorflow-io, whose S3 client would abort it ("pure virtual method")."""
+    if "tensorflow_io" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: each gives one line that names the fault, and nothing is left half-written."""
+"""Files that are not what they should be: each gives one line that names the fault; nothing is left half-written."""
 
 import json
 import os

@@ -70,11 +70,14 @@ def face_pictures(frames=FRAMES, dot=True):
     ]  # fmt: skip
 
 
-def write_video(path, pictures, times_secs=None, rate=25, sound=None, sound_codec="alac", sound_start_secs=0.0):
+def write_video(
+    path, pictures, times_secs=None, rate=25, sound=None, sound_codec="alac", sound_start_secs=0.0, preset="ultrafast",
+    crf=8,
+):  # fmt: skip
     """H.264 with the given presentation times, and a sound track at 44.1 kHz for `sound`, float [samples]."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "8"})
+        stream = container.add_stream("libx264", rate=rate, options={"preset": preset, "crf": str(crf)})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
         stream.thread_count = 1
         clock = Fraction(1, 90_000)

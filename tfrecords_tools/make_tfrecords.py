@@ -18,6 +18,7 @@ Example:
   python -m tfrecords_tools.make_tfrecords --corpus_dir=study/recordings.csv --output_dir=data/study
 """
 
+import atexit
 import dataclasses
 import os
 import signal
@@ -120,7 +121,7 @@ def _preprocess_all(
         print(f"continuing {output.path}: {len(outcomes)} of {len(corpus.found.recordings)} recordings are finished")
     work = partial(_preprocess_one, corpus.root, output, settings)
     workers = min(processes or os.cpu_count() or 1, len(to_do))
-    with tqdm(total=len(to_do), desc="recordings", unit="rec") as progress:
+    with tqdm(total=len(to_do), desc="recordings", unit="rec", disable=not to_do) as progress:
         for name, outcome in _in_processes(work, to_do, workers) if workers > 1 else map(work, to_do):
             outcomes[name] = outcome
             progress.update()
@@ -145,6 +146,7 @@ def _in_processes(work, to_do: list, workers: int) -> Iterator[tuple[str, _Outco
 def _start_worker() -> None:
     """Leaves interrupts to the parent, and ends with it: nobody goes on writing into a folder that was given up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(cli.leave_without_destructors, 0)
 
     def end_with_parent():
         connection.wait([parent_process().sentinel])

@@ -176,9 +176,8 @@ def _follow(
         for k, picture in enumerate(pictures()):
             yield _encode_jpeg(crop_face(picture(), track.squares[k], settings.face_margin, settings.crop_size))
         if k + 1 < frames:
-            raise UserError(
-                f"{video}: its pictures end at {(k + 1) / FRAME_RATE_HZ:.2f} s, not at {info.end_secs:.2f} s as announced"
-            )
+            end_secs = (k + 1) / FRAME_RATE_HZ
+            raise UserError(f"{video}: its pictures end at {end_secs:.2f} s, not at {info.end_secs:.2f} s as announced")
 
     return _Crops(jpegs(), squares, track.found)
 

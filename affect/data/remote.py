@@ -11,6 +11,7 @@ two.
 
 import os
 import shutil
+import urllib.parse
 from pathlib import Path
 from types import ModuleType
 
@@ -56,6 +57,8 @@ def local_folder(path: str, flag: str) -> Path:
 
 def join(folder: str | Path, relative: str) -> str:
     """A file in a folder."""
+    if is_web(folder):
+        relative = urllib.parse.quote(relative)
     return f"{str(folder).rstrip('/')}/{relative}" if is_remote(folder) else str(Path(folder) / relative)
 
 

@@ -1,0 +1,138 @@
+r"""How fast make_tfrecords is, and where the time goes, from 640 x 480 H.264 with 44.1 kHz sound.
+
+Writes a synthetic corpus of moving faces in the AVEC 2016 layout and prints seconds of recording per second of work,
+start of the processes included: with the Haar detector, with given boxes, and stage by stage in one process. Also the
+time to read one 7501 x 633 ARFF.
+
+Example:
+  python benchmarks/bench_preprocess.py --work_dir=/tmp/bench --recordings=4 --seconds=120
+"""
+
+import shutil
+import time
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from absl import flags
+
+from affect import cli
+from affect.media.arff import read_arff
+from affect.media.audio import read_audio
+from affect.media.faces import HaarDetector, crop_face
+from affect.media.tracking import follow_face, look_for_faces
+from affect.media.video import read_frames
+from tests import trees
+from tfrecords_tools.corpora.layouts import find_corpus
+from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.preprocess import Preprocessing
+
+FRAME_RATE_HZ = 25
+
+
+def write_corpus(root: Path, recordings: int, seconds: int) -> None:
+    """The AVEC layout; noise over the portrait, so that a still background does not make decoding easy."""
+    frames = seconds * FRAME_RATE_HZ
+    centres = trees.face_centres(frames)
+    portrait = cv2.resize(trees.face_pictures(1, dot=False)[0], (640, 480), interpolation=cv2.INTER_CUBIC)
+    rng = np.random.default_rng(0)
+
+    def pictures():
+        for x, y in 2 * (centres - centres[0]):
+            moved = cv2.warpAffine(
+                portrait, np.float32([[1, 0, x], [0, 1, y]]), (640, 480), borderMode=cv2.BORDER_REFLECT
+            )
+            noise = rng.integers(0, 8, (120, 160, 3), dtype=np.uint8)
+            yield cv2.add(moved, cv2.resize(noise, (640, 480), interpolation=cv2.INTER_NEAREST))
+
+    first = root / "recordings_video/train_1.mp4"
+    trees.write_video(first, list(pictures()), preset="medium", crf=23)
+    for name in (f"train_{i + 1}" for i in range(recordings)):
+        if name != "train_1":
+            shutil.copy(first, first.with_stem(name))
+        trees.write_wav(root / f"recordings_audio/{name}.wav", trees.tones(44_100, seconds))
+        for dimension in trees.DIMENSIONS:
+            trees.write_gold_arff(
+                root / f"ratings_gold_standard/{dimension}/{name}.arff", name, trees.curve(0, frames + 1)
+            )
+
+
+def add_boxes(root: Path, recordings: int, seconds: int) -> None:
+    """Face boxes, as the release ships them."""
+    centres = 2 * trees.face_centres(seconds * FRAME_RATE_HZ)
+    for name in (f"train_{i + 1}" for i in range(recordings)):
+        trees.write_boxes(root / f"features_video_face_bounding_box/{name}.arff", name, centres)
+
+
+def timed(work) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def stages(root: Path) -> dict[str, float]:
+    """Seconds per stage for one recording, one after the other in one process."""
+    video, audio = root / "recordings_video/train_1.mp4", root / "recordings_audio/train_1.wav"
+    settings, detector = Preprocessing(), HaarDetector()
+    pictures = [picture() for picture in islice(read_frames(video, FRAME_RATE_HZ), 250)]
+    repeat = sum(1 for _ in read_frames(video, FRAME_RATE_HZ)) / len(pictures)
+    looks = look_for_faces([lambda p=p: p for p in pictures], detector, settings.detect_every)
+    track = follow_face(looks, FRAME_RATE_HZ)
+
+    def crop_and_encode():
+        for picture, square in zip(pictures, track.squares, strict=True):
+            crop = crop_face(picture, square, settings.face_margin, settings.crop_size)
+            cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+    return {
+        "decoding": timed(lambda: [None for _ in read_frames(video, FRAME_RATE_HZ)]),
+        "colours": timed(lambda: [p() for p in read_frames(video, FRAME_RATE_HZ)]),
+        "detection": repeat * timed(lambda: [detector(picture) for picture in pictures[:: settings.detect_every]]),
+        "crops and JPEG": repeat * timed(crop_and_encode),
+        "sound": timed(lambda: read_audio(audio)),
+    }
+
+
+def _main() -> None:
+    args = flags.FLAGS
+    cv2.setNumThreads(1)
+    work_dir, length = Path(args.work_dir), args.recordings * args.seconds
+    corpus = work_dir / "corpus"
+    if not corpus.exists():
+        write_corpus(corpus, args.recordings, args.seconds)
+    for what, needed in (("with detection", 8), ("with given boxes", 25)):
+        if needed == 25:
+            add_boxes(corpus, args.recordings, args.seconds)
+        secs = timed(
+            lambda: make_tfrecords(find_corpus(str(corpus)), work_dir / "records", Preprocessing(), overwrite=True)
+        )
+        print(
+            f"{what}: {length} s of recordings in {secs:.1f} s, {length / secs:.1f} times real time (asked: {needed})"
+        )
+    shutil.rmtree(corpus / "features_video_face_bounding_box")
+    measured = stages(corpus)
+    measured["colours"] -= measured["decoding"]
+    for stage, secs in measured.items():
+        print(f"{stage:<15}{secs:6.2f} s per {args.seconds} s, {secs / sum(measured.values()):4.0%}")
+    print("with detection, pictures are decoded twice")
+    arff = work_dir / "big.arff"
+    if not arff.exists():
+        _write_arff(arff)
+    print(f"a 7501 x 633 ARFF: {min(timed(lambda: read_arff(arff)) for _ in range(3)):.2f} s (asked: 0.5)")
+
+
+def _write_arff(path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(7501, 631))
+    header = ["@relation x", "@attribute name string", "@attribute frameTime numeric"]
+    header += [f"@attribute f{i} numeric" for i in range(631)] + ["@data"]
+    rows = [f"'train_1',{k * 0.04:.2f}," + ",".join(f"{value:.6f}" for value in row) for k, row in enumerate(values)]
+    path.write_text("\n".join([*header, *rows]) + "\n")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("work_dir", None, "Folder for the corpus and the shards.", required=True)
+    flags.DEFINE_integer("recordings", 4, "How many recordings.")
+    flags.DEFINE_integer("seconds", 120, "Length of each.")
+    cli.run(_main)
