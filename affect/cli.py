@@ -47,7 +47,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def leave_without_destructors(exit_code: int) -> None:
-    """Ends this process at once if it has loaded tensorflow-io, whose S3 client would abort it ("pure virtual method")."""
+    """Ends this process now if it has loaded tensorflow-io, whose S3 client would abort it ("pure virtual method")."""
     if "tensorflow_io" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,7 +5,7 @@ start of the processes included: with the Haar detector, with given boxes, and s
 time to read one 7501 x 633 ARFF.
 
 Example:
-  python benchmarks/bench_preprocess.py --work_dir=/tmp/bench --recordings=4 --seconds=120
+  python benchmarks/bench_preprocess.py --work_dir=/tmp/bench --recordings=4 --seconds=300
 """
 
 import shutil
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
 from affect import cli
+from affect.data.records import serialize
 from affect.media.arff import read_arff
 from affect.media.audio import read_audio
 from affect.media.faces import HaarDetector, crop_face
@@ -35,11 +37,12 @@ def write_corpus(root: Path, recordings: int, seconds: int) -> None:
     """The AVEC layout; noise over the portrait, so that a still background does not make decoding easy."""
     frames = seconds * FRAME_RATE_HZ
     centres = trees.face_centres(frames)
+    start = trees.face_centres(1)[0]
     portrait = cv2.resize(trees.face_pictures(1, dot=False)[0], (640, 480), interpolation=cv2.INTER_CUBIC)
     rng = np.random.default_rng(0)
 
     def pictures():
-        for x, y in 2 * (centres - centres[0]):
+        for x, y in 2 * (centres - start):
             moved = cv2.warpAffine(
                 portrait, np.float32([[1, 0, x], [0, 1, y]]), (640, 480), borderMode=cv2.BORDER_REFLECT
             )
@@ -47,7 +50,7 @@ def write_corpus(root: Path, recordings: int, seconds: int) -> None:
             yield cv2.add(moved, cv2.resize(noise, (640, 480), interpolation=cv2.INTER_NEAREST))
 
     first = root / "recordings_video/train_1.mp4"
-    trees.write_video(first, list(pictures()), preset="medium", crf=23)
+    trees.write_video(first, pictures(), preset="medium", crf=23)
     for name in (f"train_{i + 1}" for i in range(recordings)):
         if name != "train_1":
             shutil.copy(first, first.with_stem(name))
@@ -75,16 +78,23 @@ def timed(work) -> float:
 def stages(root: Path) -> dict[str, float]:
     """Seconds per stage for one recording, one after the other in one process."""
     video, audio = root / "recordings_video/train_1.mp4", root / "recordings_audio/train_1.wav"
-    settings, detector = Preprocessing(), HaarDetector()
+    settings, detector, jpegs = Preprocessing(), HaarDetector(), []
     pictures = [picture() for picture in islice(read_frames(video, FRAME_RATE_HZ), 250)]
     repeat = sum(1 for _ in read_frames(video, FRAME_RATE_HZ)) / len(pictures)
     looks = look_for_faces([lambda p=p: p for p in pictures], detector, settings.detect_every)
     track = follow_face(looks, FRAME_RATE_HZ)
 
     def crop_and_encode():
+        jpegs.clear()
         for picture, square in zip(pictures, track.squares, strict=True):
             crop = crop_face(picture, square, settings.face_margin, settings.crop_size)
-            cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            jpegs.append(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+
+    def write():
+        pcm, zeros = np.zeros((25, 640), np.int16), np.zeros((25, 3))
+        with tf.io.TFRecordWriter(str(root / "written")) as writer:
+            for start in range(0, len(jpegs), 25):
+                writer.write(serialize("x", start, jpegs[start : start + 25], zeros, zeros[:, 0], pcm, zeros[:, :2]))
 
     return {
         "decoding": timed(lambda: [None for _ in read_frames(video, FRAME_RATE_HZ)]),
@@ -92,6 +102,7 @@ def stages(root: Path) -> dict[str, float]:
         "detection": repeat * timed(lambda: [detector(picture) for picture in pictures[:: settings.detect_every]]),
         "crops and JPEG": repeat * timed(crop_and_encode),
         "sound": timed(lambda: read_audio(audio)),
+        "writing": repeat * timed(write),
     }
 
 
@@ -134,5 +145,5 @@ def _write_arff(path: Path) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("work_dir", None, "Folder for the corpus and the shards.", required=True)
     flags.DEFINE_integer("recordings", 4, "How many recordings.")
-    flags.DEFINE_integer("seconds", 120, "Length of each.")
+    flags.DEFINE_integer("seconds", 300, "Length of each.")
     cli.run(_main)

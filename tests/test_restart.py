@@ -136,9 +136,9 @@ def test_killed_twenty_times_the_folder_is_the_same(corpus_dir, data_dir, tmp_pa
                     time.sleep(0.001)
                 delay = 0.0
             else:
-                while not (output / ".unfinished/settings.json").exists() and process.poll() is None:
+                while not list(output.glob(".unfinished/staging-*")) and process.poll() is None:
                     time.sleep(0.001)
-                delay = rng.uniform(0.0, 9.0)
+                delay = rng.uniform(0.0, 5.0)
                 time.sleep(delay)
             ended = process.poll() is not None
             if not ended:
@@ -148,7 +148,7 @@ def test_killed_twenty_times_the_folder_is_the_same(corpus_dir, data_dir, tmp_pa
             while_writing += writing and not ended
             finished = len(list(output.glob(".unfinished/[a-z]*_*.json")))
             state = "too late" if ended else "a shard half written" if writing else "no shard open"
-            print(f"kill {kills}: {delay:.2f} s after the start, {finished} recordings finished, {state}")
+            print(f"kill {kills}: {delay:.2f} s after work began, {finished} recordings finished, {state}")
             if ended:
                 kills -= 1
                 break

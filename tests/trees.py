@@ -5,6 +5,7 @@ tones, so that it is known exactly at any rate.
 """
 
 import functools
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,9 +77,11 @@ def write_video(
 ):  # fmt: skip
     """H.264 with the given presentation times, and a sound track at 44.1 kHz for `sound`, float [samples]."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pictures = iter(pictures)
+    first = next(pictures)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"preset": preset, "crf": str(crf)})
-        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = first.shape[1], first.shape[0], "yuv420p"
         stream.thread_count = 1
         clock = Fraction(1, 90_000)
         if times_secs is not None:
@@ -88,7 +91,7 @@ def write_video(
             track = container.add_stream(sound_codec, rate=44_100)
             track.codec_context.layout = "mono"
             track.codec_context.format = {"alac": "s16p", "aac": "fltp", "flac": "s16"}[sound_codec]
-        for k, picture in enumerate(pictures):
+        for k, picture in enumerate(itertools.chain([first], pictures)):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             if times_secs is not None:
                 frame.pts, frame.time_base = round(times_secs[k] / clock), clock

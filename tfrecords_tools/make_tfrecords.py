@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
@@ -45,6 +46,9 @@ from tfrecords_tools.corpora.layouts import LAYOUTS, FoundCorpus, find_corpus
 from tfrecords_tools.corpora.recording import Recording
 from tfrecords_tools.output import OutputFolder, Stamps
 from tfrecords_tools.preprocess import FRAME_SAMPLES, Preprocessing, preprocess
+
+# An error is one line; the command prints everything before it.
+_MOST_LISTED = 10
 
 # What became of a recording: its entry in the manifest, or why it failed.
 _Outcome = dict | str
@@ -92,6 +96,8 @@ def make_tfrecords(
         outcomes = _preprocess_all(corpus, settings, output, processes)
         failed = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
         entries = [outcomes[one.name] for one in corpus.found.recordings if one.name not in failed]
+        for name, cause in failed.items():
+            print(f"failed {name}: {cause}")
         if not entries:
             output.abandon()
             raise UserError(f"every recording failed: {_listed(failed)}")
@@ -225,7 +231,9 @@ def _without_folders(reason: str, root: str) -> str:
 
 
 def _listed(reasons: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    first = [f"{name}: {reason}" for name, reason in islice(reasons.items(), _MOST_LISTED)]
+    more = [f"and {len(reasons) - len(first)} more"] if len(reasons) > len(first) else []
+    return "; ".join(first + more)
 
 
 def _main() -> int:
@@ -234,7 +242,9 @@ def _main() -> int:
     parts = [f"layout {corpus.layout}", f"{len(corpus.found.recordings)} complete recordings"]
     parts += [f"split {corpus.split}"] if corpus.split else []
     print(", ".join([*parts, f"gold standard: {corpus.gold_standard}"]))
-    print(*corpus.found.remarks, sep="\n", end="\n" if corpus.found.remarks else "")
+    missing = [f"missing {piece}" for pieces in corpus.found.missing.values() for piece in pieces]
+    for line in corpus.found.remarks + missing:
+        print(line)
     settings = Preprocessing(
         face_detector=args.face_detector, detect_every=args.detect_every, face_margin=args.face_margin
     )

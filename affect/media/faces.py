@@ -33,7 +33,7 @@ class HaarDetector:
         """Boxes [faces, 4], see `FaceDetector`."""
         small, scale = _reduced(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
         smallest = max(24, small.shape[0] // 6)
-        boxes = self._cascade.detectMultiScale(small, 1.12, 4, minSize=(smallest, smallest))
+        boxes = self._cascade.detectMultiScale(small, 1.2, 4, minSize=(smallest, smallest))
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) / scale
         return boxes + [0.0, _HAAR_LOWER, 0.0, 0.0] * boxes[:, 3:]
 
