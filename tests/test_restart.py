@@ -43,7 +43,7 @@ def test_killed_while_a_shard_an_entry_and_the_manifest_are_written(corpus_dir, 
         done = run_command("-m", "tests.killed_while_writing", str(corpus_dir), str(output), name)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not (output / "manifest.json").exists()
-        assert len(list((output / ".unfinished").glob("[a-z]*_*.json"))) == finished
+        assert len(list((output / ".unfinished/recordings").glob("[a-z]*.json"))) == finished
     written = {path: path.stat().st_mtime_ns for path in output.glob("*/*.tfrecord")}
     assert not finish(corpus_dir, output)
     assert {path: path.stat().st_mtime_ns for path in written} == written
@@ -88,7 +88,7 @@ def test_other_settings_and_foreign_folders_are_refused(corpus_dir, data_dir, tm
     corpus = find_corpus(str(corpus_dir))
     with pytest.raises(UserError, match=r"detect_every 5 there and 10 now; replace it with --overwrite"):
         make_tfrecords(corpus, copy, Preprocessing(detect_every=10), processes=1)
-    with pytest.raises(UserError, match=r"has other recordings now \(dev_2\)"):
+    with pytest.raises(UserError, match=r"has other recordings or partitions now \(dev_2\)"):
         corpus.found.recordings.remove(next(one for one in corpus.found.recordings if one.name == "dev_2"))
         make_tfrecords(corpus, copy, Preprocessing(), processes=1)
     assert make_tfrecords(corpus, copy, Preprocessing(), overwrite=True, processes=1) == {}
@@ -146,7 +146,7 @@ def test_killed_twenty_times_the_folder_is_the_same(corpus_dir, data_dir, tmp_pa
             process.wait()
             writing = bool(list(output.glob(".unfinished/staging-*/*/*.tfrecord")))
             while_writing += writing and not ended
-            finished = len(list(output.glob(".unfinished/[a-z]*_*.json")))
+            finished = len(list(output.glob(".unfinished/recordings/[a-z]*.json")))
             state = "too late" if ended else "a shard half written" if writing else "no shard open"
             print(f"kill {kills}: {delay:.2f} s after work began, {finished} recordings finished, {state}")
             if ended:

@@ -44,7 +44,7 @@ from affect.media.faces import DETECTORS
 from tfrecords_tools.corpora.labels import FRAME_RATE_HZ
 from tfrecords_tools.corpora.layouts import LAYOUTS, FoundCorpus, find_corpus
 from tfrecords_tools.corpora.recording import Recording
-from tfrecords_tools.output import OutputFolder, Stamps
+from tfrecords_tools.output import MadeOf, OutputFolder
 from tfrecords_tools.preprocess import FRAME_SAMPLES, Preprocessing, preprocess
 
 # An error is one line; the command prints everything before it.
@@ -91,8 +91,7 @@ def make_tfrecords(
     made_with = _preprocessing_of(corpus, settings)
     with output.locked():
         if output.start(_settings_of(corpus, made_with), overwrite):
-            _check_same_recordings(corpus, output)
-            return missing
+            return _left_out_before(corpus, output)
         outcomes = _preprocess_all(corpus, settings, output, processes)
         failed = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
         entries = [outcomes[one.name] for one in corpus.found.recordings if one.name not in failed]
@@ -115,12 +114,12 @@ def _preprocess_all(
 ) -> dict[str, _Outcome]:
     """Every recording's outcome; what an earlier run has finished is taken from there."""
     outcomes: dict[str, _Outcome] = {}
-    to_do: list[tuple[Recording, Stamps]] = []
+    to_do: list[tuple[Recording, MadeOf]] = []
     for recording in corpus.found.recordings:
-        stamps = {name: list(remote.stamp(remote.join(corpus.root, name))) for name in recording.files}
-        entry = output.finished(recording.name, stamps)
+        made_of = _made_of(recording, corpus.root)
+        entry = output.finished(recording.name, made_of)
         if entry is None:
-            to_do.append((recording, stamps))
+            to_do.append((recording, made_of))
         else:
             outcomes[recording.name] = entry
     if outcomes:
@@ -132,6 +131,17 @@ def _preprocess_all(
             outcomes[name] = outcome
             progress.update()
     return outcomes
+
+
+def _made_of(recording: Recording, root: str) -> MadeOf:
+    """Everything that decides a recording's shards beside the settings; files by size and time of change."""
+    return {
+        "partition": recording.partition,
+        "subject": recording.subject,
+        "audio": recording.audio,
+        "video": recording.video,
+        "files": {name: list(remote.stamp(remote.join(root, name))) for name in recording.files},
+    }
 
 
 def _in_processes(work, to_do: list, workers: int) -> Iterator[tuple[str, _Outcome]]:
@@ -162,14 +172,14 @@ def _start_worker() -> None:
 
 
 def _preprocess_one(
-    root: str, output: OutputFolder, settings: Preprocessing, item: tuple[Recording, Stamps]
+    root: str, output: OutputFolder, settings: Preprocessing, item: tuple[Recording, MadeOf]
 ) -> tuple[str, _Outcome]:
     """Makes one recording; a failure is its outcome, so that the others go on."""
-    recording, stamps = item
+    recording, made_of = item
     try:
         with output.staging() as staging, tempfile.TemporaryDirectory(prefix="affect-") as fetched:
             entry = preprocess(recording, partial(_local, root, Path(fetched)), settings, staging)
-            output.commit(staging, entry, stamps)
+            output.commit(staging, entry, made_of)
     except (UserError, OSError) as error:
         return recording.name, str(error)
     return recording.name, entry
@@ -213,16 +223,19 @@ def _complete(
     output.complete(manifest.to_json(), expected)
 
 
-def _check_same_recordings(corpus: FoundCorpus, output: OutputFolder) -> None:
-    """A complete folder is only then what was asked for when it was made of the recordings that there are now."""
+def _left_out_before(corpus: FoundCorpus, output: OutputFolder) -> dict[str, str]:
+    """What a complete folder had to leave out; it is what was asked for only if it has the recordings of now."""
     manifest = read_manifest(output.path)
-    there = {entry.name for entry in manifest.recordings} | set(manifest.left_out)
-    now = {one.name for one in corpus.found.recordings} | set(corpus.found.missing)
+    there = {(entry.name, entry.partition) for entry in manifest.recordings}
+    now = {(one.name, one.partition) for one in corpus.found.recordings if one.name not in manifest.left_out}
     if there != now:
+        names = sorted({name for name, _ in there ^ now})
         raise UserError(
-            f"{output.path} is complete, but the corpus has other recordings now ({', '.join(sorted(there ^ now))}); "
+            f"{output.path} is complete, but the corpus has other recordings or partitions now ({', '.join(names)}); "
             "replace it with --overwrite, or choose another --output_dir"
         )
+    print(f"{output.path} is complete already, nothing was done; --overwrite makes it anew")
+    return manifest.left_out
 
 
 def _without_folders(reason: str, root: str) -> str:
@@ -254,10 +267,7 @@ def _main() -> int:
     for name, reason in left_out.items():
         print(f"left out {name}: {reason}")
     _print_remarks(args.output_dir)
-    print(
-        f"wrote {args.output_dir}; look at it with: python -m tfrecords_tools.inspect_tfrecords "
-        f"--data_dir={args.output_dir}"
-    )
+    print(f"look at it with: python -m tfrecords_tools.inspect_tfrecords --data_dir={args.output_dir}")
     failed = set(left_out) - set(corpus.found.missing)
     return cli.EXIT_USER_ERROR if failed else 0
 

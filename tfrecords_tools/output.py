@@ -6,7 +6,7 @@
       features/ contact_sheets/
       .unfinished/                   gone once the manifest stands
         settings.json                what the shards are made with
-        {recording}.json             a finished recording: its entry, and which files it was made of
+        recordings/{recording}.json  a finished one: its entry, and what it was made of
         staging-{process}/           where a shard lies while it is written (not on object stores)
 
 A run that was killed anywhere is continued by the same command, and the end has the same bytes. A recording whose files
@@ -29,10 +29,11 @@ from affect.data.manifest import MANIFEST_NAME
 from affect.errors import UserError
 
 _UNFINISHED = ".unfinished"
+_FINISHED = f"{_UNFINISHED}/recordings"
 _OURS = ("train", "dev", "test", "features", "contact_sheets")
 
-# Size and time of change of the files that a recording is made of.
-Stamps = dict[str, list[int]]
+# What a recording is made of, as JSON: if it is the same, its shards are.
+MadeOf = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,12 @@ class OutputFolder:
             finally:
                 path.unlink(missing_ok=True)
 
-    def finished(self, name: str, stamps: Stamps) -> dict[str, Any] | None:
-        """The entry of a recording that an earlier run finished from the same files."""
-        done = self._read(f"{_UNFINISHED}/{name}.json")
-        if done is None or done["stamps"] != stamps:
+    def finished(self, name: str, made_of: MadeOf) -> dict[str, Any] | None:
+        """The entry of a recording that an earlier run finished from the same things."""
+        done = self._read(f"{_FINISHED}/{name}.json")
+        if done is None or done.get("made_of") != made_of:
             return None
-        return done["entry"]
+        return done.get("entry")
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -126,13 +127,13 @@ class OutputFolder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, staging: Path, entry: dict[str, Any], stamps: Stamps) -> None:
+    def commit(self, staging: Path, entry: dict[str, Any], made_of: MadeOf) -> None:
         """Moves a recording's files to their places, and then says that it is finished."""
         for path in sorted(staging.rglob("*")):
             if path.is_file():
                 remote.put(path, remote.join(self.path, path.relative_to(staging).as_posix()))
-        done = _as_json({"entry": entry, "stamps": stamps})
-        remote.write_bytes(remote.join(self.path, f"{_UNFINISHED}/{entry['name']}.json"), done)
+        done = _as_json({"entry": entry, "made_of": made_of})
+        remote.write_bytes(remote.join(self.path, f"{_FINISHED}/{entry['name']}.json"), done)
 
     def complete(self, manifest_json: str, expected: set[str]) -> None:
         """Removes files of recordings that are no longer there, writes the manifest, and ends the unfinished state.

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import cv2
@@ -30,6 +30,8 @@ FRAME_SAMPLES = SAMPLE_RATE_HZ // FRAME_RATE_HZ
 _MOST_MISSING_SECS = 1.0
 _MOST_HOURS = 12
 _RECORDS_PER_SHARD = 300
+# How long the last picture is on show, containers do not all tell exactly.
+_MOST_HELD_FRAMES = 2
 _DRIFT_SECS = 0.04
 _FEW_FACES = 0.8
 _SILENT_BELOW = 1e-4  # of full scale: three steps of 16 bits
@@ -87,8 +89,10 @@ def preprocess(
     samples = read_audio(local(audio)) if audio else None
     frame_times = _read(recording.frame_times, local)
     if info and frame_times is not None:
-        last_secs = frame_times[-1] - frame_times[-2] if len(frame_times) > 1 else 1 / FRAME_RATE_HZ
-        info = dataclasses.replace(info, start_secs=float(frame_times[0]), end_secs=float(frame_times[-1] + last_secs))
+        # The list may go on after the last picture.
+        shown = frame_times[: info.pictures]
+        end_secs = shown[-1] + (info.end_secs - info.start_secs) / info.pictures
+        info = dataclasses.replace(info, start_secs=float(shown[0]), end_secs=float(end_secs))
     frames = _common_length(samples, info, labels)
 
     crops = _follow(recording, local, settings, info, frame_times, frames) if info else _no_crops()
@@ -172,12 +176,14 @@ def _follow(
     squares = np.array([crop_square(square, settings.face_margin, height, width) for square in track.squares])
 
     def jpegs():
-        k = -1
+        k, jpeg = -1, b""
         for k, picture in enumerate(pictures()):
-            yield _encode_jpeg(crop_face(picture(), track.squares[k], settings.face_margin, settings.crop_size))
-        if k + 1 < frames:
+            jpeg = _encode_jpeg(crop_face(picture(), track.squares[k], settings.face_margin, settings.crop_size))
+            yield jpeg
+        if frames - (k + 1) > _MOST_HELD_FRAMES:
             end_secs = (k + 1) / FRAME_RATE_HZ
             raise UserError(f"{video}: its pictures end at {end_secs:.2f} s, not at {info.end_secs:.2f} s as announced")
+        yield from repeat(jpeg, frames - (k + 1))
 
     return _Crops(jpegs(), squares, track.found)
 

@@ -33,7 +33,7 @@ class VideoInfo:
     """What a video file says of itself, read without decoding.
 
     Attributes:
-      width, height: pixels of a picture as it is shown.
+      width, height: of a picture with square pixels, before it is turned upright.
       start_secs, end_secs: presentation time of the first picture, and when the last one ends.
       pictures: how many there are.
       has_sound: whether there is a sound track.
@@ -59,13 +59,13 @@ def probe(path: Path) -> VideoInfo:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
             zero_secs = start_of_timeline_secs(container)
-            times, count, last_secs = [], 0, 0.0
+            times, durations, count = [], [], 0
             for packet in container.demux(stream):
                 if packet.size:  # the last one only flushes
                     count += 1
                     if packet.pts is not None:
                         times.append(float(packet.pts * packet.time_base) - zero_secs)
-                        last_secs = float((packet.duration or 0) * packet.time_base)
+                        durations.append(float((packet.duration or 0) * packet.time_base))
             height, width = _shown_size(stream)
             has_sound = bool(container.streams.audio)
             nominal_secs = _nominal_secs(stream)
@@ -73,6 +73,7 @@ def probe(path: Path) -> VideoInfo:
         raise UserError(f"{path}: cannot be decoded as video ({error})") from error
     if not count:
         raise UserError(f"{path}: holds no pictures")
+    last_secs = durations[int(np.argmax(times))] if times else 0.0
     ordered = np.sort(times) if times else np.arange(count) * nominal_secs
     gaps = np.diff(ordered, prepend=0.0)
     if gaps.max() > _LONGEST_GAP_SECS or ordered[0] < -_LONGEST_GAP_SECS:
