@@ -5,6 +5,7 @@ interrupted, and Python's own 1 with a traceback for a bug of ours.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -34,8 +35,8 @@ def run(main: Callable[[], int | None]) -> None:
             return main() or 0
         except UserError as error:
             return _complain(str(error))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+        except KeyboardInterrupt as interrupt:
+            print(str(interrupt) or "interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED
 
     try:
@@ -58,7 +59,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv) if _asks_for_help(argv) else flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(_complain(str(error).replace("\n", " ")))
+        missing = re.search(r"Flag --(\w+) must have a value other than None", str(error))
+        sys.exit(_complain(f"--{missing[1]} is required" if missing else str(error).replace("\n", " ")))
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:

@@ -294,8 +294,9 @@ def test_recordings_without_video_are_refused_by_networks_that_see(data_dir, tmp
     manifest["recordings"][1]["has_video"] = False
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"1 recording\(s\) have no video \(train_2\); train the other modality"):
-        open_data(experiment_on(tmp_path, "audiovisual"))
-    assert open_data(experiment_on(tmp_path, "audio")).recordings[1].name == "train_2"
+        open_data(experiment_on(tmp_path, "audiovisual"), ("train", "dev"))
+    for modality, partitions in (("audio", ("train",)), ("audiovisual", ("dev", "test"))):
+        assert len(open_data(experiment_on(tmp_path, modality), partitions).recordings) == 6
 
 
 def test_missing_data_is_named(tmp_path):

@@ -29,12 +29,14 @@ from tfrecords_tools.preprocess import draw_contact_sheet
 
 @dataclass(frozen=True)
 class Summary:
-    """One partition: recordings, frames, frames with a face, range of the labels (None without labels)."""
+    """One partition: recordings, frames, frames with a face, range of the labels (None without labels), what lacks."""
 
     recordings: int
     frames: int
     faces_found: int
     label_range: tuple[np.ndarray, np.ndarray] | None
+    without_sound: int
+    without_video: int
 
 
 def inspect(data_dir: str | Path, sheets_dir: Path | None = None) -> tuple[Manifest, dict[str, Summary]]:
@@ -156,6 +158,8 @@ def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summa
         frames=sum(entry.frames for entry in entries),
         faces_found=sum(entry.faces_found for entry in entries),
         label_range=None if values is None else (values.min(axis=0), values.max(axis=0)),
+        without_sound=sum(not entry.has_audio for entry in entries),
+        without_video=sum(not entry.has_video for entry in entries),
     )
 
 
@@ -171,6 +175,8 @@ def _main() -> None:
         minutes = summary.frames / manifest.frame_rate_hz / 60.0
         line = f"{name:<6}{summary.recordings:4d} recordings, {summary.frames:8d} frames, {minutes:6.1f} min"
         line += f", a face in {summary.faces_found / summary.frames:.1%}"
+        for what, count in (("sound", summary.without_sound), ("video", summary.without_video)):
+            line += f", {count} without {what}" if count else ""
         if summary.label_range is not None:
             (low, high) = summary.label_range
             line += f", arousal {low[0]:+.2f}..{high[0]:+.2f}, valence {low[1]:+.2f}..{high[1]:+.2f}"

@@ -29,7 +29,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 
 from absl import flags
@@ -48,7 +48,7 @@ from tfrecords_tools.output import MadeOf, OutputFolder
 from tfrecords_tools.preprocess import FRAME_SAMPLES, Preprocessing, preprocess
 
 # An error is one line; the command prints everything before it.
-_MOST_LISTED = 10
+_MOST_LISTED = 3
 
 # What became of a recording: its entry in the manifest, or why it failed.
 _Outcome = dict | str
@@ -79,22 +79,26 @@ def make_tfrecords(
       UserError: missing pieces (each is named), recordings that failed (each with its cause), an output folder in the
         way.
     """
-    missing = {name: f"missing: {', '.join(pieces)}" for name, pieces in corpus.found.missing.items()}
-    if missing and not allow_missing:
+    incomplete = {name: f"missing: {', '.join(pieces)}" for name, pieces in corpus.found.missing.items()}
+    incomplete |= _unreadable(corpus)
+    for name, reason in incomplete.items():
+        print(f"{name}: {reason}")
+    if incomplete and not allow_missing:
         raise UserError(
-            f"{corpus.root}: {len(missing)} recording(s) are not complete: {_listed(missing)}; complete them, or go on "
-            "without them with --allow_missing"
+            f"{corpus.root}: {len(incomplete)} recording(s) are not complete: {_listed(incomplete)}; complete them, or "
+            "go on without them with --allow_missing"
         )
-    if not corpus.found.recordings:
+    recordings = [one for one in corpus.found.recordings if one.name not in incomplete]
+    if not recordings:
         raise UserError(f"{corpus.root}: no complete recording")
     output = OutputFolder(str(output_dir).rstrip("/"))
     made_with = _preprocessing_of(corpus, settings)
     with output.locked():
         if output.start(_settings_of(corpus, made_with), overwrite):
-            return _left_out_before(corpus, output)
-        outcomes = _preprocess_all(corpus, settings, output, processes)
+            return _left_out_before(recordings, output)
+        outcomes = _preprocess_all(corpus.root, recordings, settings, output, processes)
         failed = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
-        entries = [outcomes[one.name] for one in corpus.found.recordings if one.name not in failed]
+        entries = [outcomes[one.name] for one in recordings if one.name not in failed]
         for name, cause in failed.items():
             print(f"failed {name}: {cause}")
         if not entries:
@@ -105,26 +109,40 @@ def make_tfrecords(
                 f"{len(failed)} of {len(outcomes)} recording(s) failed: {_listed(failed)}; the others are kept in "
                 f"{output_dir}: mend these and start again, or leave them out with --allow_missing"
             )
-        _complete(corpus, output, entries, made_with, missing | failed)
-    return missing | failed
+        _complete(corpus, output, entries, made_with, incomplete | failed)
+    return incomplete | failed
+
+
+def _unreadable(corpus: FoundCorpus) -> dict[str, str]:
+    """Recordings whose labels, frame times or face boxes cannot be read: known before hours of decoding."""
+    faults = {}
+    for recording in corpus.found.recordings:
+        with tempfile.TemporaryDirectory(prefix="affect-") as fetched:
+            local = partial(_local, corpus.root, Path(fetched))
+            try:
+                for source in filter(None, (recording.labels, recording.frame_times, recording.face_boxes)):
+                    source.read(*map(local, source.files))
+            except (UserError, OSError) as error:
+                faults[recording.name] = str(error)
+    return faults
 
 
 def _preprocess_all(
-    corpus: FoundCorpus, settings: Preprocessing, output: OutputFolder, processes: int | None
+    root: str, recordings: list[Recording], settings: Preprocessing, output: OutputFolder, processes: int | None
 ) -> dict[str, _Outcome]:
     """Every recording's outcome; what an earlier run has finished is taken from there."""
     outcomes: dict[str, _Outcome] = {}
     to_do: list[tuple[Recording, MadeOf]] = []
-    for recording in corpus.found.recordings:
-        made_of = _made_of(recording, corpus.root)
+    for recording in recordings:
+        made_of = _made_of(recording, root)
         entry = output.finished(recording.name, made_of)
         if entry is None:
             to_do.append((recording, made_of))
         else:
             outcomes[recording.name] = entry
     if outcomes:
-        print(f"continuing {output.path}: {len(outcomes)} of {len(corpus.found.recordings)} recordings are finished")
-    work = partial(_preprocess_one, corpus.root, output, settings)
+        print(f"continuing {output.path}: {len(outcomes)} of {len(recordings)} recordings are finished")
+    work = partial(_preprocess_one, root, output, settings)
     workers = min(processes or os.cpu_count() or 1, len(to_do))
     with tqdm(total=len(to_do), desc="recordings", unit="rec", disable=not to_do) as progress:
         for name, outcome in _in_processes(work, to_do, workers) if workers > 1 else map(work, to_do):
@@ -150,6 +168,12 @@ def _in_processes(work, to_do: list, workers: int) -> Iterator[tuple[str, _Outco
         try:
             for done in as_completed(waiting):
                 yield done.result()
+        except KeyboardInterrupt as interrupt:
+            for worker in active_children():  # to wait for them would take as long as their recordings
+                worker.terminate()
+            raise KeyboardInterrupt(
+                "interrupted; finished recordings are kept, the same command goes on"
+            ) from interrupt
         except BrokenProcessPool as error:
             raise UserError(
                 "a process was killed from outside, perhaps for want of memory; start again with fewer --processes, "
@@ -223,18 +247,21 @@ def _complete(
     output.complete(manifest.to_json(), expected)
 
 
-def _left_out_before(corpus: FoundCorpus, output: OutputFolder) -> dict[str, str]:
+def _left_out_before(recordings: list[Recording], output: OutputFolder) -> dict[str, str]:
     """What a complete folder had to leave out; it is what was asked for only if it has the recordings of now."""
     manifest = read_manifest(output.path)
     there = {(entry.name, entry.partition) for entry in manifest.recordings}
-    now = {(one.name, one.partition) for one in corpus.found.recordings if one.name not in manifest.left_out}
+    now = {(one.name, one.partition) for one in recordings if one.name not in manifest.left_out}
     if there != now:
         names = sorted({name for name, _ in there ^ now})
         raise UserError(
             f"{output.path} is complete, but the corpus has other recordings or partitions now ({', '.join(names)}); "
             "replace it with --overwrite, or choose another --output_dir"
         )
-    print(f"{output.path} is complete already, nothing was done; --overwrite makes it anew")
+    print(
+        f"{output.path} is complete already, nothing was done; if files of the corpus have changed since, "
+        "--overwrite makes it anew"
+    )
     return manifest.left_out
 
 
@@ -251,13 +278,12 @@ def _listed(reasons: dict[str, str]) -> str:
 
 def _main() -> int:
     args = flags.FLAGS
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a batch system sends is no other than Ctrl-C
     corpus = find_corpus(args.corpus_dir, args.layout, args.split, args.gold_standard or "")
     parts = [f"layout {corpus.layout}", f"{len(corpus.found.recordings)} complete recordings"]
     parts += [f"split {corpus.split}"] if corpus.split else []
     print(", ".join([*parts, f"gold standard: {corpus.gold_standard}"]))
-    missing = [f"missing {piece}" for pieces in corpus.found.missing.values() for piece in pieces]
-    for line in corpus.found.remarks + missing:
-        print(line)
+    print("\n".join(corpus.found.remarks), end="\n" if corpus.found.remarks else "")
     settings = Preprocessing(
         face_detector=args.face_detector, detect_every=args.detect_every, face_margin=args.face_margin
     )
@@ -268,8 +294,7 @@ def _main() -> int:
         print(f"left out {name}: {reason}")
     _print_remarks(args.output_dir)
     print(f"look at it with: python -m tfrecords_tools.inspect_tfrecords --data_dir={args.output_dir}")
-    failed = set(left_out) - set(corpus.found.missing)
-    return cli.EXIT_USER_ERROR if failed else 0
+    return cli.EXIT_USER_ERROR if set(left_out) - set(corpus.found.missing) else 0
 
 
 def _print_remarks(output_dir: str) -> None:
@@ -282,13 +307,17 @@ if __name__ == "__main__":
     flags.DEFINE_enum("layout", "auto", ["auto", *LAYOUTS], "How the corpus lies on disk.")
     flags.DEFINE_string("corpus_dir", None, "Folder of the corpus, or a table of recordings (.csv).", required=True)
     flags.DEFINE_string("output_dir", None, "Folder to write; new, or one to be continued.", required=True)
-    flags.DEFINE_string("split", "", "For recola and tzirakis: avec2016, authors, or a .csv subject,partition.")
+    flags.DEFINE_string(
+        "split",
+        "",
+        "For recola (avec2016) and tzirakis (authors): avec2016, authors, or a .csv subject,partition.",
+    )
     flags.DEFINE_enum(
         "gold_standard", None, ["avec", "mean"],
-        "How single ratings are combined: AVEC's way (the default for recola), or their plain mean.",
+        "For avec2016 and recola: how single ratings are combined, AVEC's way (the default for recola) or their mean.",
     )  # fmt: skip
     flags.DEFINE_bool("overwrite", False, "Replace complete shards, or ones made with other settings.")
-    flags.DEFINE_bool("allow_missing", False, "Go on without recordings that lack a piece or fail.")
+    flags.DEFINE_bool("allow_missing", False, "Go on without recordings that lack a piece, labels too, or fail.")
     flags.DEFINE_enum(
         "face_detector", "haar", DETECTORS, "Where the corpus ships no boxes; mtcnn: extra faces, slower."
     )

@@ -110,7 +110,7 @@ def preprocess(
         "audio_mean": mean,
         "audio_deviation": deviation,
         "faces_found": int(crops.found.sum()),
-        "remarks": tuple(_remarks(samples, deviation, info, crops.found)),
+        "remarks": tuple(_remarks(samples, deviation, info, crops.found, labels)),
         "features": features,
         "features_sha256": _sha256(staging / features) if features else "",
     }
@@ -263,10 +263,24 @@ def _write_features(recording: Recording, local: Callable[[str], Path], staging:
     return name
 
 
-def _remarks(samples: np.ndarray | None, deviation: float, info: VideoInfo | None, found: np.ndarray) -> Iterator[str]:
+def _remarks(
+    samples: np.ndarray | None,
+    deviation: float,
+    info: VideoInfo | None,
+    found: np.ndarray,
+    labels: np.ndarray | None,
+) -> Iterator[str]:
     """What a person should know of a recording that was read without an error."""
-    if samples is not None and deviation < _SILENT_BELOW:
+    if samples is None:
+        yield "no sound, neither a file nor in its video: networks that hear cannot use it"
+    elif deviation < _SILENT_BELOW:
         yield "its sound is silent"
+    if labels is not None:
+        secs = [] if samples is None else [samples.size / SAMPLE_RATE_HZ]
+        media_secs = min(secs + ([] if info is None else [info.end_secs]))
+        labels_secs = len(labels) / FRAME_RATE_HZ
+        if media_secs - labels_secs > _MOST_MISSING_SECS:
+            yield f"its labels end at {labels_secs:.2f} s; {media_secs - labels_secs:.2f} s that follow are left out"
     if info is not None:
         if info.start_secs > _DRIFT_SECS:
             yield f"its pictures start at {info.start_secs:.2f} s; until then the first is held, marked as without face"
@@ -275,7 +289,9 @@ def _remarks(samples: np.ndarray | None, deviation: float, info: VideoInfo | Non
             if abs(drift_secs) > _DRIFT_SECS:
                 longer = "sound" if drift_secs > 0 else "pictures"
                 yield f"sound and pictures drift apart: {longer} {abs(drift_secs):.2f} s longer"
-        if found.mean() < _FEW_FACES:
+        if not found.any():
+            yield "no face in any frame: its crops show the picture's centre; try --face_detector=mtcnn"
+        elif found.mean() < _FEW_FACES:
             yield f"a face in only {found.mean():.0%} of the frames; see its contact sheet"
 
 

@@ -15,7 +15,7 @@ grow with the corpus.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import tensorflow as tf
@@ -37,8 +37,12 @@ _Cut = Callable[[dict[str, tf.Tensor]], tf.data.Dataset]
 _OPEN_RECORDINGS = 32
 
 
-def open_data(experiment: Experiment) -> Manifest:
+def open_data(experiment: Experiment, partitions: Iterable[str] = ()) -> Manifest:
     """Reads the manifest of the experiment's data folder and checks that the network fits it.
+
+    Args:
+      experiment: gives the folder and the network.
+      partitions: to be used; their recordings must have the sound or the video that the network takes.
 
     Raises:
       UserError: no readable manifest, shards made for other frame sizes than the network's, or recordings without the
@@ -56,7 +60,8 @@ def open_data(experiment: Experiment) -> Manifest:
                 f"but the run's {what} is {ours}"
             )
     for modality, has_it in (("audio", "has_audio"), ("video", "has_video")):
-        without = [entry.name for entry in manifest.recordings if not getattr(entry, has_it)]
+        used = [entry for entry in manifest.recordings if entry.partition in partitions]
+        without = [entry.name for entry in used if not getattr(entry, has_it)]
         if without and experiment.modality in (modality, "audiovisual"):
             raise UserError(
                 f"{experiment.data.data_dir}: {len(without)} recording(s) have no {modality} "

@@ -17,7 +17,7 @@ from absl import flags
 from sklearn.linear_model import LinearRegression
 
 from affect import cli
-from affect.config import DIMENSIONS, DataConfig, Experiment, ModelConfig
+from affect.config import DIMENSIONS, PARTITIONS, DataConfig, Experiment, ModelConfig
 from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
 from affect.data.manifest import Manifest, read_manifest
 from affect.data.windows import evaluation_windows
@@ -43,7 +43,7 @@ def trivial_baseline(data_dir: str | Path) -> dict[str, dict]:
         model=ModelConfig(frame_samples=manifest.frame_samples, crop_size=manifest.crop_size),
         data=DataConfig(str(data_dir), eval_window_frames=_WINDOW_FRAMES, standardise="none"),
     )
-    open_data(experiment)
+    open_data(experiment, PARTITIONS)
     features, gold = _read("train", experiment, manifest)
     regression = LinearRegression().fit(np.concatenate(features), np.concatenate(gold))
 

@@ -45,7 +45,7 @@ def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) 
     """
     trained = TrainedNetwork.load(run_dir)
     experiment = trained.run.read_config(data_dir)
-    manifest = open_data(experiment)
+    manifest = open_data(experiment, {"dev", *partitions})
     for name in partitions:
         if not manifest.partition(name):
             raise UserError(f"{experiment.data.data_dir}: there is no {name} partition")

@@ -19,6 +19,7 @@ from affect.errors import UserError
 from affect.learning.strategy import Place
 
 _EVAL_WINDOWS_PER_REPLICA = 2
+_PARTITIONS = ("train", "dev")
 
 
 class Feed:
@@ -36,11 +37,11 @@ class Feed:
         Raises:
           UserError: it does not.
         """
-        self.manifest = open_data(experiment)
+        self.manifest = open_data(experiment, _PARTITIONS)
         delay = label_delay_frames(experiment, self.manifest)
         self.train_entries, self.dev_entries = (
             with_delayed_labels(labelled_recordings(self.manifest, partition, experiment.data.data_dir), delay)
-            for partition in ("train", "dev")
+            for partition in _PARTITIONS
         )
         batch_size, recordings = experiment.train.batch_size, len(self.train_entries)
         if batch_size % place.replicas:

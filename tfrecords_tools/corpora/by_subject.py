@@ -72,6 +72,8 @@ def find_by_subject(
         audio = corpus.pick(audio_folder, subject, AUDIO_SUFFIXES) if audio_folder else video
         source = Source(read_labels, tuple(ratings)) if all(ratings) else None
         found.recordings.append(Recording(subject, split.partitions[subject], subject, audio, video, source))
+    if found.recordings and not any(one.labels for one in found.recordings):
+        found.remarks.append(f"no recording has ratings: is {ratings_folder} there?")
     return found
 
 

@@ -20,6 +20,7 @@ RECOLA_SECS = 300.0
 _GRID_TOLERANCE_SECS = 0.005
 # An annotation tool's clock may tremble by so much of its period.
 _REGULARITY = 0.25
+_LONGEST_PERIOD_SECS = 10.0
 
 
 def from_gold_arff(arousal: Path, valence: Path) -> np.ndarray:
@@ -57,6 +58,8 @@ def from_regular_csv(path: Path) -> np.ndarray:
     if len(times) < 2:
         raise UserError(f"{path}: a single label; at least two are needed to know their rate")
     period = float(np.median(np.diff(times)))
+    if period > _LONGEST_PERIOD_SECS:
+        raise UserError(f"{path}: a label every {period:g} s; are the times in milliseconds? They must be in seconds")
     uneven = np.flatnonzero(np.abs(np.diff(times) - period) > _REGULARITY * period + _GRID_TOLERANCE_SECS)
     if uneven.size:
         row = uneven[0] + 1

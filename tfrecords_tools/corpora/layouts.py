@@ -1,5 +1,7 @@
 """A corpus folder to its recordings, whatever the layout: recognises it, and asks the layout's own module."""
 
+import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +68,24 @@ def find_corpus(corpus_dir: str, layout: str = "auto", split: str = "", gold_sta
     chosen = read_split(split or _DEFAULT_SPLIT[layout]) if layout in _DEFAULT_SPLIT else Split("", {})
     if layout == "table":
         table_name = table_name or _only_table(corpus)
-        found = table.find_recordings(corpus, table_name, _read_table(corpus, table_name))
+        found = table.find_recordings(corpus, remote.join(root, table_name), _read_table(corpus, table_name))
     elif layout == "avec2016":
         found = avec2016.find_recordings(corpus, gold_standard)
     elif layout == "recola":
         found = recola.find_recordings(corpus, chosen, gold_standard)
     else:
         found = tzirakis.find_recordings(corpus, chosen)
+    found.remarks.extend(_misspelt_folders(corpus, found))
     return FoundCorpus(layout, root, corpus.has(MARKER), chosen.name, gold_standard, found)
+
+
+def _misspelt_folders(corpus: Corpus, found: Found) -> Iterator[str]:
+    """For every folder that pieces are missing from and that is not there at all: one with nearly that name."""
+    there = [name.rstrip("/") for name in corpus.top_level() if name.endswith("/")] if found.missing else []
+    wanted = {piece.split("/", 1)[0] for pieces in found.missing.values() for piece in pieces if "/" in piece}
+    for folder in sorted(wanted - set(there)):
+        for similar in difflib.get_close_matches(folder, there, n=1):
+            yield f"there is no folder {folder}; should {similar} be called so?"
 
 
 def _root(corpus_dir: str) -> tuple[str, str]:
