@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 a mistake the user can mend (one line on stderr), 3 a scor
 interrupted, and Python's own 1 with a traceback for a bug of ours.
 """
 
+import errno
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from affect.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_SCORE_TOO_LOW = 3
 EXIT_INTERRUPTED = 130
+_NOT_OUR_FAULT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -34,6 +36,10 @@ def run(main: Callable[[], int | None]) -> None:
         try:
             return main() or 0
         except UserError as error:
+            return _complain(str(error))
+        except OSError as error:
+            if error.errno not in _NOT_OUR_FAULT:
+                raise
             return _complain(str(error))
         except KeyboardInterrupt as interrupt:
             print(str(interrupt) or "interrupted", file=sys.stderr)

@@ -279,6 +279,16 @@ def test_shards_for_another_frame_size_are_refused(data_dir):
         (lambda m: m["recordings"][0].update(shards=["../../etc/passwd"]), "outside the data folder"),
         (lambda m: m["recordings"][0].update(shards=["/etc/passwd"]), "outside the data folder"),
         (lambda m: m["recordings"][0].update(features="../secret.h5"), "outside the data folder"),
+        (lambda m: m["recordings"][0].update(name="../../escaped"), "is not the name of a recording"),
+        (lambda m: m["recordings"][0].update(name=5), "damaged manifest"),
+        (lambda m: m["recordings"][0].update(shards=[5]), "damaged manifest"),
+        (lambda m: m["recordings"][0].update(sha256=[]), "damaged manifest"),
+        (lambda m: m["recordings"][0].update(partition="foo"), "damaged manifest"),
+        (lambda m: m.update(frame_rate_hz=0), "a rate of 0"),
+        (lambda m: m.update(frame_samples="many"), "frame_samples is 'many'"),
+        (lambda m: m.update(left_out=[1]), "damaged manifest"),
+        (lambda m: m.update(recordings=[]), "no recordings"),
+        (lambda m: m["recordings"].append(m["recordings"][0]), "one of them twice"),
     ],
 )
 def test_a_manifest_that_cannot_be_trusted_is_refused(data_dir, tmp_path, change, message):
@@ -286,6 +296,13 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(data_dir, tmp_path, change
     change(manifest)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=message):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "[" * 100_000, "7" * 5_000, "{", "5"])
+def test_a_file_that_is_no_manifest_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json: not a manifest"):
         read_manifest(tmp_path)
 
 

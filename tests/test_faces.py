@@ -77,6 +77,12 @@ def test_given_boxes_are_taken_at_their_times_and_held_where_they_are_zero():
     assert not track.found[16:25].any() and track.found[:15].all() and track.found[26:].all()
 
 
+def test_where_given_boxes_end_early_no_face_is_claimed():
+    boxes = np.tile([10.0, 10, 20, 40], (30, 1))
+    track = follow_boxes(boxes, np.arange(30) / 25, 100, 25, 240, 320)
+    assert track.found[:30].all() and not track.found[32:].any()
+
+
 def test_without_any_face_the_centre_is_cropped_and_marked():
     track = follow_face(looks_at([[], [], []], every=2), 25)
     np.testing.assert_array_equal(track.squares, [[160, 120, 120]] * 6)

@@ -104,8 +104,8 @@ def test_boxes_and_features_that_the_corpus_ships_are_used(tmp_path):
     np.testing.assert_array_equal(np.flatnonzero(~fields["face_found"]), list(missed))
 
     tables = read_features(tmp_path / "records" / manifest.recordings[0].features)
-    assert set(tables) == {"features_audio/arousal", "features_video_face_bounding_box"}
-    audio = tables["features_audio/arousal"]
+    assert set(tables) == {"features_audio.arousal", "features_video_face_bounding_box"}
+    audio = tables["features_audio.arousal"]
     assert audio.columns == ("F0 mean", "loud")
     np.testing.assert_array_equal(audio.times_secs, [0.0, 0.04])
     np.testing.assert_array_equal(audio.values, np.float32([[1.5, -2e-3], [np.nan, 3]]))
@@ -221,6 +221,16 @@ def test_what_does_not_look_like_a_corpus_says_what_it_saw(tmp_path):
     with pytest.raises(UserError, match="looks like recola and tzirakis at once; choose with --layout"):
         find_corpus(str(tmp_path / "both"))
     assert find_corpus(str(tmp_path / "both"), layout="tzirakis").layout == "tzirakis"
+
+
+def test_links_in_all_directions_end_in_a_message(tmp_path):
+    for a in range(8):
+        (tmp_path / str(a)).mkdir()
+        for b in range(8):
+            (tmp_path / str(a) / f"to{b}").symlink_to(tmp_path / str(b))
+            trees.write_lines(tmp_path / str(a) / "file", ["x"])
+    with pytest.raises(UserError, match="do links lead in circles"):
+        find_corpus(str(tmp_path))
 
 
 @pytest.mark.parametrize(

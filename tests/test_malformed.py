@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import av
@@ -73,6 +74,20 @@ def header_claims(path, rate_hz):
     content = bytearray(path.read_bytes())
     content[24:28] = rate_hz.to_bytes(4, "little")
     path.write_bytes(bytes(content))
+
+
+def codes(path, known, unknown):
+    """Renames a codec in an mp4's table of samples."""
+    content = path.read_bytes()
+    at = content.rindex(known)
+    path.write_bytes(content[:at] + unknown + content[at + 4 :])
+
+
+def write_hours_of_silence(path):
+    """FLAC under the name of a WAV, half a megabyte."""
+    with soundfile.SoundFile(path, "w", 2_000, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(20):
+            file.write(np.zeros(2_000 * 3_600, np.int16))
 
 
 def link_loop(path):
@@ -152,6 +167,31 @@ FAULTS = {
     "boxes not in pixels": (
         "avec2016", BOXES,
         lambda p: p.write_text(p.read_text().replace(",90,100", ",0.2,0.3")), "boxes must be in pixels",
+    ),
+    "boxes outside the pictures": (
+        "avec2016", BOXES,
+        lambda p: p.write_text(re.sub(r",[-.0-9]+,[-.0-9]+,90,100", ",5000,5000,90,100", p.read_text())),
+        "does not lie in the video's pictures of 320 x 240 pixels",
+    ),
+    "boxes as corners": ("avec2016", BOXES, lambda p: text(p, "width", "right"), "boxes must be left, top, width and"),
+    "video of an unknown codec": ("avec2016", MP4, lambda p: codes(p, b"avc1", b"xxxx"), "coded in a way that"),
+    "sound of an unknown codec": (
+        "tzirakis", "Video_recordings_MP4/P16.mp4", lambda p: codes(p, b"alac", b"zzzz"),
+        "its sound is coded in a way that is not known",
+    ),
+    "flac of twenty hours": ("avec2016", WAV, write_hours_of_silence, "longer than 6 hours"),
+    "labels for 30 years": (
+        "table", LABELS, lambda p: p.write_text("time,arousal,valence\n0,0,0\n1e9,0,0\n"), "times in milliseconds?",
+    ),
+    "ratings after what counts": (
+        "recola", RECOLA, lambda p: p.write_text("time;FM1 ;FM2 \n301;0;0\n301.04;0;0\n"), "no rating in the first",
+    ),
+    "a quotation mark not closed": (
+        "table", "corpus.csv", lambda p: text(p, ROW, ROW + '\nben,"' + "x" * 200_000), "mark not closed?",
+    ),
+    "a name of 120 bytes": ("table", "corpus.csv", lambda p: text(p, "anna,", "\u8a71" * 40 + ","), "up to 100 bytes"),
+    "a table from a spreadsheet": (
+        "table", "corpus.csv", lambda p: p.write_text(p.read_text().replace(",", ";")), "expected the header",
     ),
     "boxes of five values": (
         "avec2016", BOXES, lambda p: text(p, "@attribute height numeric", "@attribute height string"),

@@ -1,6 +1,7 @@
 """Sound and pictures read back against what was written."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -111,6 +112,31 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"not a video")
     with pytest.raises(UserError, match=r"v\.mp4: cannot be decoded as video"):
         list(read_frames(tmp_path / "v.mp4", 25))
+
+
+def test_lost_packets_of_sound_leave_silence_and_do_not_shift_what_follows(tmp_path):
+    sound = np.zeros(3 * 44_100)
+    sound[66_150:70_560] = 0.5
+    write_video(tmp_path / "v.mp4", [grey(50)] * 75, sound=sound)
+    with av.open(str(tmp_path / "v.mp4")) as source, av.open(str(tmp_path / "lossy.mkv"), "w") as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            lost = (
+                packet.stream.type == "audio" and packet.pts is not None and 0.5 < packet.pts * packet.time_base < 1.1
+            )
+            if packet.size and not lost:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    read = read_audio(tmp_path / "lossy.mkv").astype(float)
+    loud = np.flatnonzero(np.abs(read) > 0.5 * np.abs(read).max())
+    assert loud[0] / 16_000 == pytest.approx(1.5, abs=0.003) and loud[-1] / 16_000 == pytest.approx(1.6, abs=0.003)
+    assert read.size / 16_000 == pytest.approx(3.0, abs=0.05)
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    write_video(tmp_path / "10:15.mp4", [grey(100)] * 5)
+    monkeypatch.chdir(tmp_path)
+    assert probe(Path("10:15.mp4")).pictures == 5
 
 
 def test_mean_and_deviation_are_those_of_the_samples():

@@ -52,14 +52,19 @@ def test_killed_while_a_shard_an_entry_and_the_manifest_are_written(corpus_dir, 
     assert content(output) == content(data_dir)
 
 
-def test_workers_end_with_their_parent(corpus_dir, tmp_path):
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_parent(corpus_dir, tmp_path, signal_sent):
     output = tmp_path / "records"
     process = start(corpus_dir, output)
     while not list(output.glob(".unfinished/staging-*")):
         time.sleep(0.02)
         assert process.poll() is None, process.stderr.read()
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal_sent)
+    said = process.communicate(timeout=30)[1]
+    if signal_sent != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "interrupted; finished recordings are kept, the same command goes on" in said
+        assert "Traceback" not in said
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -103,6 +108,41 @@ def test_other_settings_and_foreign_folders_are_refused(corpus_dir, data_dir, tm
         with pytest.raises(UserError, match="not empty, and make_tfrecords did not write it"):
             finish(corpus_dir, mine, overwrite=overwrite)
         assert (mine / "train").is_dir()
+
+
+def test_folders_of_others_are_never_cleared(corpus_dir, data_dir, tmp_path):
+    foreign = tmp_path / "site"
+    (foreign / "test").mkdir(parents=True)
+    (foreign / "test/thesis.tfrecord").write_text("years of work")
+    (foreign / "manifest.json").write_text('{"name": "a web page"}')
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="make_tfrecords did not write it"):
+            finish(corpus_dir, foreign, overwrite=overwrite)
+    assert (foreign / "test/thesis.tfrecord").read_text() == "years of work"
+
+    ours, elsewhere = tmp_path / "records", tmp_path / "disk"
+    shutil.copytree(data_dir, ours)
+    (ours / "dev").rename(elsewhere)
+    (ours / "dev").symlink_to(elsewhere)
+    (elsewhere / "photos.zip").write_text("mine")
+    (ours / "train/notes.txt").write_text("mine")
+    finish(corpus_dir, ours, overwrite=True)
+    assert (elsewhere / "photos.zip").exists() and (ours / "train/notes.txt").exists()
+    for place in ("/dev/null/records", str(ours / "manifest.json")):
+        with pytest.raises(UserError):
+            finish(corpus_dir, place)
+    with pytest.raises(UserError, match="--output_dir is empty"):
+        finish(corpus_dir, "")
+
+
+def test_a_finished_recording_whose_shards_are_gone_is_made_again(corpus_dir, data_dir, tmp_path):
+    output = tmp_path / "records"
+    run_command("-m", "tests.killed_while_writing", str(corpus_dir), str(output), "manifest.json")
+    shutil.rmtree(output / "train")
+    (output / "dev/dev_1-00000-of-00001.tfrecord").write_bytes(b"")
+    (output / ".unfinished/recordings/dev_2.json").write_text('{"entry": [1], "made_of": {}}')
+    finish(corpus_dir, output)
+    assert content(output) == content(data_dir)
 
 
 def test_two_runs_do_not_write_into_one_folder(corpus_dir, tmp_path):

@@ -111,7 +111,7 @@ def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int, ma
     """One record continues its recording and holds decodable pictures, sound and labels for the same frames."""
     if fields["recording"].numpy() != entry.name.encode() or int(fields["start_frame"]) != start:
         raise UserError(
-            f"{path}: expected {entry.name} from frame {start}, found {fields['recording'].numpy().decode()} "
+            f"{path}: expected {entry.name} from frame {start}, found {fields['recording'].numpy()} "
             f"from frame {int(fields['start_frame'])}"
         )
     counts = {what: len(fields[what]) for what in ("labels", "pcm", "jpeg", "square", "face_found")}

@@ -32,6 +32,7 @@ from itertools import islice
 from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 
+import cv2
 from absl import flags
 from tqdm import tqdm
 
@@ -91,7 +92,25 @@ def make_tfrecords(
     recordings = [one for one in corpus.found.recordings if one.name not in incomplete]
     if not recordings:
         raise UserError(f"{corpus.root}: no complete recording")
-    output = OutputFolder(str(output_dir).rstrip("/"))
+    if not str(output_dir):
+        raise UserError("--output_dir is empty")
+    output = OutputFolder(str(output_dir))
+    try:
+        return _make(corpus, recordings, incomplete, output, settings, overwrite, allow_missing, processes)
+    except OSError as error:  # of the output folder: no room, no rights, something else in its place
+        raise UserError(f"{output_dir}: cannot be written ({error})") from error
+
+
+def _make(
+    corpus: FoundCorpus,
+    recordings: list[Recording],
+    incomplete: dict[str, str],
+    output: OutputFolder,
+    settings: Preprocessing,
+    overwrite: bool,
+    allow_missing: bool,
+    processes: int | None,
+) -> dict[str, str]:
     made_with = _preprocessing_of(corpus, settings)
     with output.locked():
         if output.start(_settings_of(corpus, made_with), overwrite):
@@ -107,7 +126,7 @@ def make_tfrecords(
         if failed and not allow_missing:
             raise UserError(
                 f"{len(failed)} of {len(outcomes)} recording(s) failed: {_listed(failed)}; the others are kept in "
-                f"{output_dir}: mend these and start again, or leave them out with --allow_missing"
+                f"{output.path}: mend these and start again, or leave them out with --allow_missing"
             )
         _complete(corpus, output, entries, made_with, incomplete | failed)
     return incomplete | failed
@@ -204,8 +223,8 @@ def _preprocess_one(
         with output.staging() as staging, tempfile.TemporaryDirectory(prefix="affect-") as fetched:
             entry = preprocess(recording, partial(_local, root, Path(fetched)), settings, staging)
             output.commit(staging, entry, made_of)
-    except (UserError, OSError) as error:
-        return recording.name, str(error)
+    except (UserError, OSError, MemoryError, cv2.error) as error:
+        return recording.name, str(error) or type(error).__name__
     return recording.name, entry
 
 
@@ -251,7 +270,9 @@ def _left_out_before(recordings: list[Recording], output: OutputFolder) -> dict[
     """What a complete folder had to leave out; it is what was asked for only if it has the recordings of now."""
     manifest = read_manifest(output.path)
     there = {(entry.name, entry.partition) for entry in manifest.recordings}
-    now = {(one.name, one.partition) for one in recordings if one.name not in manifest.left_out}
+    # What was missing and is there now was mended; of what failed, only another try could tell.
+    failed = {name for name, reason in manifest.left_out.items() if not reason.startswith("missing")}
+    now = {(one.name, one.partition) for one in recordings if one.name not in failed}
     if there != now:
         names = sorted({name for name, _ in there ^ now})
         raise UserError(
@@ -276,7 +297,7 @@ def _listed(reasons: dict[str, str]) -> str:
     return "; ".join(first + more)
 
 
-def _main() -> int:
+def _main() -> None:
     args = flags.FLAGS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a batch system sends is no other than Ctrl-C
     corpus = find_corpus(args.corpus_dir, args.layout, args.split, args.gold_standard or "")
@@ -294,7 +315,11 @@ def _main() -> int:
         print(f"left out {name}: {reason}")
     _print_remarks(args.output_dir)
     print(f"look at it with: python -m tfrecords_tools.inspect_tfrecords --data_dir={args.output_dir}")
-    return cli.EXIT_USER_ERROR if set(left_out) - set(corpus.found.missing) else 0
+    failed = set(left_out) - set(corpus.found.missing)
+    if failed:
+        raise UserError(
+            f"{len(failed)} recording(s) failed and are not in {args.output_dir}: {', '.join(sorted(failed))}"
+        )
 
 
 def _print_remarks(output_dir: str) -> None:

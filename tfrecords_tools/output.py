@@ -14,6 +14,7 @@ have changed since is made again.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -24,13 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from affect.config import PARTITIONS
 from affect.data import remote
-from affect.data.manifest import MANIFEST_NAME
+from affect.data.manifest import MANIFEST_NAME, entry_from_json
 from affect.errors import UserError
 
 _UNFINISHED = ".unfinished"
 _FINISHED = f"{_UNFINISHED}/recordings"
-_OURS = ("train", "dev", "test", "features", "contact_sheets")
+# Folders that we write, and what the names of our files in them end in.
+_OURS = dict.fromkeys(PARTITIONS, ".tfrecord") | {"features": ".h5", "contact_sheets": ".png"}
 
 # What a recording is made of, as JSON: if it is the same, its shards are.
 MadeOf = dict[str, Any]
@@ -61,7 +64,8 @@ class OutputFolder:
         """
         remote.check_writable(self.path)
         complete, unfinished = self._read(MANIFEST_NAME), self._read(f"{_UNFINISHED}/settings.json")
-        if complete is None and unfinished is None and self._holds_anything():
+        foreign = any(not _is_ours(content) for content in (complete, unfinished) if content is not None)
+        if foreign or (complete is None and unfinished is None and self._holds_anything()):
             raise UserError(
                 f"{self.path} is not empty, and make_tfrecords did not write it; choose another --output_dir"
             )
@@ -92,25 +96,35 @@ class OutputFolder:
         if remote.is_remote(self.path):
             yield
             return
-        # Beside the folder, which may not be there yet and is to hold nothing else.
-        path = Path(self.path).absolute().with_name(f".{Path(self.path).absolute().name}.lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path}: another make_tfrecords is writing it") from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        folder = Path(self.path) / _UNFINISHED
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise UserError(f"{self.path}: another make_tfrecords is writing it") from error
+        try:
+            yield
+        finally:
+            (folder / "lock").unlink(missing_ok=True)
+            os.close(lock)
+            for empty in (folder, folder.parent):
+                if empty.is_dir() and not any(empty.iterdir()):
+                    empty.rmdir()
 
     def finished(self, name: str, made_of: MadeOf) -> dict[str, Any] | None:
-        """The entry of a recording that an earlier run finished from the same things."""
+        """The entry of a recording that an earlier run finished from the same things, if its files are still there."""
         done = self._read(f"{_FINISHED}/{name}.json")
         if done is None or done.get("made_of") != made_of:
             return None
-        return done.get("entry")
+        try:
+            entry = entry_from_json(done["entry"])
+        except (TypeError, ValueError, KeyError):
+            return None
+        files = [*zip(entry.shards, entry.sha256, strict=True), (entry.features, entry.features_sha256)]
+        there = all(self._holds(relative, digest) for relative, digest in files if relative)
+        return done["entry"] if there else None
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -142,24 +156,16 @@ class OutputFolder:
           manifest_json: the manifest.
           expected: paths below the folder of everything that belongs to it.
         """
-        for relative in remote.list_files(self.path):
-            if relative.split("/", 1)[0] in _OURS and relative not in expected:
-                remote.remove(remote.join(self.path, relative))
+        self._remove_ours(expected)
         remote.write_bytes(remote.join(self.path, MANIFEST_NAME), manifest_json.encode())
         remote.remove(remote.join(self.path, _UNFINISHED))
         if not remote.is_remote(self.path):
             for leftover in Path(self.path).glob(f".*.{MANIFEST_NAME}"):
                 leftover.unlink()  # a manifest that a killed run was writing
-            for folder in _OURS:
-                path = Path(self.path) / folder
-                if path.is_dir() and not any(path.iterdir()):
-                    path.rmdir()
 
     def abandon(self) -> None:
         """Leaves nothing behind of a run that finished no recording."""
         remote.remove(remote.join(self.path, _UNFINISHED))
-        if not remote.is_remote(self.path) and not any(Path(self.path).iterdir()):
-            Path(self.path).rmdir()
 
     def _holds_anything(self) -> bool:
         if remote.is_remote(self.path):
@@ -167,13 +173,39 @@ class OutputFolder:
         path = Path(self.path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{self.path} is a file; choose another --output_dir")
-        # Only the folder of a run that was killed before it could say what it was doing.
+        # Our own lock, or what a run left that was killed before it could say what it was doing.
         return path.is_dir() and any(item.name != _UNFINISHED for item in path.iterdir())
 
     def _clear(self) -> None:
-        """Removes what we write, the manifest first; other files in the folder are left alone."""
-        for name in (MANIFEST_NAME, _UNFINISHED, *_OURS):
+        """Removes what we wrote, the manifest first; other files in the folder are left alone."""
+        for name in (MANIFEST_NAME, _UNFINISHED):
             remote.remove(remote.join(self.path, name))
+        self._remove_ours(expected=set())
+
+    def _remove_ours(self, expected: set[str]) -> None:
+        """Removes files of our kinds from our folders, but for the expected ones; never through a link."""
+        if remote.is_remote(self.path):
+            listed = [relative for relative in remote.list_files(self.path) if relative.count("/") == 1]
+        else:
+            folders = [folder for folder in _OURS if not (Path(self.path) / folder).is_symlink()]
+            paths = [path for folder in folders for path in (Path(self.path) / folder).glob("*") if path.is_file()]
+            listed = [path.relative_to(self.path).as_posix() for path in paths]
+        for relative in set(listed) - expected:
+            folder, _, name = relative.partition("/")
+            if folder in _OURS and name.endswith(_OURS[folder]):
+                remote.remove(remote.join(self.path, relative))
+        if not remote.is_remote(self.path):
+            for folder in _OURS:
+                path = Path(self.path) / folder
+                if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                    path.rmdir()
+
+    def _holds(self, relative: str, digest: str) -> bool:
+        """Whether a file is there; on this machine also whether it is still the same."""
+        path = remote.join(self.path, relative)
+        if not remote.exists(path):
+            return False
+        return remote.is_remote(path) or sha256_of(Path(path)) == digest
 
     def _read(self, relative: str) -> dict[str, Any] | None:
         """A JSON file of ours; None where it is missing."""
@@ -182,11 +214,29 @@ class OutputFolder:
             return None
         try:
             content = json.loads(remote.read_bytes(path))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not JSON ({error}); delete {self.path} and start again") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path}: not JSON ({type(error).__name__}: {error}); choose another --output_dir"
+            ) from error
         if not isinstance(content, dict):
-            raise UserError(f"{path}: not what make_tfrecords writes; delete {self.path} and start again")
+            raise UserError(f"{path}: not what make_tfrecords writes; choose another --output_dir")
         return content
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file of this machine."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_ours(content: dict[str, Any]) -> bool:
+    """Whether we wrote a manifest, or the settings of an unfinished run."""
+    program = str(content.get("written_by")).split(" ")
+    return (
+        program[0] == "affect"
+        and program[-1] == "make_tfrecords"
+        and isinstance(content.get("preprocessing", {}), dict)
+    )
 
 
 def _settings_of(manifest: dict[str, Any]) -> dict[str, Any]:

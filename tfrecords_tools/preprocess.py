@@ -6,7 +6,6 @@ Memory does not grow with the pictures; two hours of sound are 230 MB.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -16,24 +15,26 @@ import cv2
 import numpy as np
 
 from affect.errors import UserError
-from affect.media.audio import SAMPLE_RATE_HZ, mean_and_deviation, read_audio
+from affect.media.audio import MOST_HOURS, SAMPLE_RATE_HZ, mean_and_deviation, read_audio
 from affect.media.contact_sheet import contact_sheet, sheet_frames
-from affect.media.faces import crop_face, crop_square, make_detector
+from affect.media.faces import DETECTORS, crop_face, crop_square, make_detector
 from affect.media.tracking import FaceTrack, follow_boxes, follow_face, look_for_faces
 from affect.media.video import VideoInfo, grid_frames, probe, read_frames
 from tfrecords_tools.corpora.avec2016 import read_table
 from tfrecords_tools.corpora.labels import FRAME_RATE_HZ
 from tfrecords_tools.corpora.recording import Recording, Source
+from tfrecords_tools.output import sha256_of
 
 FRAME_SAMPLES = SAMPLE_RATE_HZ // FRAME_RATE_HZ
 # Streams that end up to this much early are cut to the shortest; more means that a file is damaged.
 _MOST_MISSING_SECS = 1.0
-_MOST_HOURS = 12
 _RECORDS_PER_SHARD = 300
 # How long the last picture is on show, containers do not all tell exactly.
 _MOST_HELD_FRAMES = 2
 _DRIFT_SECS = 0.04
+_MOST_DETECT_EVERY, _MOST_MARGIN = 1000, 5.0
 _FEW_FACES = 0.8
+_FULL_SCALE, _MOST_CLIPPED = 32_767, 0.01
 _SILENT_BELOW = 1e-4  # of full scale: three steps of 16 bits
 
 
@@ -54,6 +55,14 @@ class Preprocessing:
     detect_every: int = 5
     face_margin: float = 0.2
     frames_per_record: int = FRAME_RATE_HZ
+
+    def __post_init__(self):
+        if self.face_detector not in DETECTORS:
+            raise UserError(f"face detector {self.face_detector!r} is none of {', '.join(DETECTORS)}")
+        if not 1 <= self.detect_every <= _MOST_DETECT_EVERY:
+            raise UserError(f"--detect_every must lie in [1, {_MOST_DETECT_EVERY}], got {self.detect_every}")
+        if not 0.0 <= self.face_margin <= _MOST_MARGIN:
+            raise UserError(f"--face_margin must lie in [0, {_MOST_MARGIN:g}], got {self.face_margin}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ def preprocess(
         "faces_found": int(crops.found.sum()),
         "remarks": tuple(_remarks(samples, deviation, info, crops.found, labels)),
         "features": features,
-        "features_sha256": _sha256(staging / features) if features else "",
+        "features_sha256": sha256_of(staging / features) if features else "",
     }
 
 
@@ -137,8 +146,8 @@ def _common_length(samples: np.ndarray | None, info: VideoInfo | None, labels: n
         raise UserError(f"sound, pictures and labels differ in length ({seconds}); is a file cut?")
     if shortest == 0:
         raise UserError("shorter than one frame of 40 ms")
-    if shortest > _MOST_HOURS * 3600 * FRAME_RATE_HZ:
-        raise UserError(f"longer than {_MOST_HOURS} hours; cut it into several recordings")
+    if shortest > MOST_HOURS * 3600 * FRAME_RATE_HZ:
+        raise UserError(f"longer than {MOST_HOURS} hours; cut it into several recordings")
     return shortest
 
 
@@ -168,6 +177,7 @@ def _follow(
     else:
         times_secs, values = boxes
         height, width = info.height, info.width
+        _check_boxes(values, times_secs, height, width, recording.name)
         track = follow_boxes(values, times_secs, frames, FRAME_RATE_HZ, height, width)
     # Before the first picture and after the last there is nobody to see; the nearest picture is held.
     times = np.arange(frames) / FRAME_RATE_HZ
@@ -186,6 +196,20 @@ def _follow(
         yield from repeat(jpeg, frames - (k + 1))
 
     return _Crops(jpegs(), squares, track.found)
+
+
+def _check_boxes(boxes: np.ndarray, times_secs: np.ndarray, height: int, width: int, name: str) -> None:
+    """Boxes must lie in the pictures; else they are of another video, or in other units."""
+    left, top, box_width, box_height = boxes.T
+    there = (box_width > 0) & (box_height > 0)
+    outside = (left >= width) | (top >= height) | (left + box_width <= 0) | (top + box_height <= 0)
+    wrong = there & (outside | (box_width > width) | (box_height > height))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{name}: the face box at {times_secs[row]:g} s ({boxes[row].tolist()}) does not lie "
+            f"in the video's pictures of {width} x {height} pixels"
+        )
 
 
 def _encode_jpeg(crop: np.ndarray) -> bytes:
@@ -229,7 +253,7 @@ def _write_shards(
         path = staging / "contact_sheets" / f"{recording.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draw_contact_sheet(shown, crops.found))
-    return {"shards": names, "sha256": tuple(_sha256(staging / name) for name in names)}
+    return {"shards": names, "sha256": tuple(sha256_of(staging / name) for name in names)}
 
 
 def draw_contact_sheet(jpegs: dict[int, bytes], found: np.ndarray) -> bytes:
@@ -275,6 +299,8 @@ def _remarks(
         yield "no sound, neither a file nor in its video: networks that hear cannot use it"
     elif deviation < _SILENT_BELOW:
         yield "its sound is silent"
+    elif np.count_nonzero(np.abs(samples.astype(np.int32)) >= _FULL_SCALE) > _MOST_CLIPPED * samples.size:
+        yield "much of its sound is beyond full scale and clipped; floats must lie in [-1, 1]"
     if labels is not None:
         secs = [] if samples is None else [samples.size / SAMPLE_RATE_HZ]
         media_secs = min(secs + ([] if info is None else [info.end_secs]))
@@ -293,8 +319,3 @@ def _remarks(
             yield "no face in any frame: its crops show the picture's centre; try --face_detector=mtcnn"
         elif found.mean() < _FEW_FACES:
             yield f"a face in only {found.mean():.0%} of the frames; see its contact sheet"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

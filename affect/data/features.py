@@ -1,7 +1,7 @@
 """Handcrafted features that a corpus ships, one HDF5 file per recording beside the shards.
 
 features/train_1.h5
-features_audio/arousal             one group per table of the corpus, named by its folder
+features_audio.arousal           one group per table of the corpus, named by its folders
 values       float32 [rows, columns]     NaN where the corpus marks a value as missing
 times_secs   float64 [rows]
 columns      bytes   [columns]           their names
@@ -29,7 +29,7 @@ def write_features(path: Path, tables: dict[str, FeatureTable]) -> None:
     """Writes all tables of one recording; the same tables give the same bytes."""
     with h5py.File(path, "w") as file:
         for name in sorted(tables):
-            table, group = tables[name], file.create_group(name)
+            table, group = tables[name], file.create_group(name.replace("/", "."))
             group.create_dataset("times_secs", data=table.times_secs.astype(np.float64), track_times=False)
             group.create_dataset("columns", data=np.array([name.encode() for name in table.columns]), track_times=False)
             group.create_dataset(

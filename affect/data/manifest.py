@@ -12,16 +12,19 @@ The manifest is the only source of rates, shapes and counts: readers take them f
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_origin
 
 from affect import __version__
+from affect.config import PARTITIONS
 from affect.data import remote
 from affect.errors import UserError
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+_LONGEST_NAME_BYTES = 100
 WRITTEN_BY = f"affect {__version__} make_tfrecords"
 
 
@@ -112,10 +115,10 @@ def read_manifest(data_dir: str | Path) -> Manifest:
             f"{data_dir} has no {MANIFEST_NAME}; make_tfrecords writes it last: start it again, and it goes on"
         )
     try:
-        content = json.loads(remote.read_bytes(path).decode())
+        content = dict(json.loads(remote.read_bytes(path)))
         version, written_by = content.pop("schema_version"), content.pop("written_by")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a manifest ({error!r})") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{path}: not a manifest ({type(error).__name__}: {error})") from error
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: schema version {version}, written by {written_by}; this is affect {__version__} and reads "
@@ -123,8 +126,13 @@ def read_manifest(data_dir: str | Path) -> Manifest:
         )
     try:
         manifest = Manifest(recordings=tuple(entry_from_json(item) for item in content.pop("recordings")), **content)
-    except (TypeError, KeyError) as error:
+        _check_types(manifest)
+    except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"{path}: damaged manifest ({error})") from error
+    names = [entry.name.lower() for entry in manifest.recordings]
+    rates = (manifest.frame_rate_hz, manifest.sample_rate_hz, manifest.frame_samples, manifest.crop_size)
+    if not names or len(set(names)) < len(names) or not all(rates):
+        raise UserError(f"{path}: damaged manifest (no recordings, one of them twice, or a rate of 0)")
     for entry in manifest.recordings:
         for relative in (*entry.shards, *filter(None, [entry.features])):
             _check_inside(data_dir, relative, path)
@@ -135,15 +143,37 @@ def entry_from_json(content: dict[str, Any]) -> RecordingEntry:
     """The inverse of `dataclasses.asdict`, after a trip through JSON.
 
     Raises:
-      TypeError, KeyError: other content than an entry's.
+      TypeError, ValueError, KeyError: other content than an entry's.
     """
     lists = {name: tuple(content[name]) for name in ("remarks", "shards", "sha256")}
-    return RecordingEntry(**content | lists)
+    entry = RecordingEntry(**content | lists)
+    _check_types(entry)
+    if not is_recording_name(entry.name):
+        raise ValueError(f"{entry.name!r} is not the name of a recording")
+    if entry.partition not in PARTITIONS or len(entry.shards) != len(entry.sha256) or entry.frames < 1:
+        raise ValueError(f"the entry of recording {entry.name}")
+    return entry
+
+
+def is_recording_name(name: str) -> bool:
+    """Whether files may be called so, everywhere: letters, digits, '_', '-' and '.', and no '.' first."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*", name)) and len(name.encode()) <= _LONGEST_NAME_BYTES
+
+
+def _check_types(content: Any) -> None:
+    """JSON may hold anything, and a dataclass does not look."""
+    for item in dataclasses.fields(content):
+        kind, value = get_origin(item.type) or item.type, getattr(content, item.name)
+        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        if fits and item.type in (tuple[str, ...], dict[str, str]):
+            fits = all(isinstance(text, str) for text in (value.values() if kind is dict else value))
+        if not fits or (kind is int and value < 0):
+            raise TypeError(f"{item.name} is {value!r}")
 
 
 def _check_inside(data_dir: str | Path, relative: str, manifest: str) -> None:
     """A manifest from a stranger must not lead us to files elsewhere."""
-    leaves = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts
+    leaves = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts or "\0" in relative
     if not leaves and not remote.is_remote(data_dir):
         leaves = not (Path(data_dir) / relative).resolve().is_relative_to(Path(data_dir).resolve())
     if leaves:

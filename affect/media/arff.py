@@ -87,7 +87,10 @@ def _read_line_by_line(body: str, first_line: int, schema: dict[str, type[pl.Dat
     for number, line in enumerate(body.splitlines(), start=first_line):
         if not _is_row(line):
             continue
-        cells = next(csv.reader([line.strip()], quotechar="'", skipinitialspace=True))
+        try:
+            cells = next(csv.reader([line.strip()], quotechar="'", skipinitialspace=True))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {number}: {error}") from error
         if len(cells) != len(schema):
             raise UserError(
                 f"{path}, line {number}: {len(cells)} values where the header names {len(schema)}; was it cut?"

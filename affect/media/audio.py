@@ -13,7 +13,7 @@ import soundfile
 import soxr
 
 from affect.errors import UserError
-from affect.media.timeline import start_of_timeline_secs
+from affect.media.container import open_media, start_of_timeline_secs
 
 SAMPLE_RATE_HZ = 16_000
 PCM_FULL_SCALE = 32_768.0
@@ -22,7 +22,9 @@ _BLOCK_VALUES = 2**20
 # A damaged header may claim anything, and buffers are made as large as it says.
 _RATES_HZ = (2_000, 768_000)
 _MOST_CHANNELS = 64
-_LATEST_START_SECS = 3_600.0
+_LEAST_GAP_SECS, _LONGEST_GAP_SECS = 0.02, 600.0
+# A small file may be hours of silence.
+MOST_HOURS = 6
 
 # One block: its rate in Hz, and float32 [samples] mono.
 _Block = tuple[int, np.ndarray]
@@ -44,7 +46,12 @@ def read_audio(path: Path) -> np.ndarray:
         raise UserError(f"{path}: no such audio file")
     try:
         blocks = _libsndfile_blocks(path) if path.suffix.lower() in _LIBSNDFILE_SUFFIXES else _ffmpeg_blocks(path)
-        pcm = [_to_pcm(block) for block in _resampled(blocks, path)]
+        pcm, size = [], 0
+        for block in _resampled(blocks, path):
+            pcm.append(_to_pcm(block))
+            size += block.size
+            if size > MOST_HOURS * 3600 * SAMPLE_RATE_HZ:
+                raise UserError(f"{path}: longer than {MOST_HOURS} hours; cut it into several recordings")
     except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded as sound ({error})") from error
     if not sum(block.size for block in pcm):
@@ -68,30 +75,30 @@ def _libsndfile_blocks(path: Path) -> Iterator[_Block]:
 
 
 def _ffmpeg_blocks(path: Path) -> Iterator[_Block]:
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         if not container.streams.audio:
             raise UserError(f"{path}: has no sound track")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise UserError(f"{path}: its sound is coded in a way that is not known")
         _check_format(stream.rate, stream.channels, path)
-        late_samples = None
+        zero_secs = start_of_timeline_secs(container)
+        position = None  # of the next sample in the recording
         to_float = av.AudioResampler(format="fltp")  # keeps rate and channels
         for frame in container.decode(stream):
-            if late_samples is None:
-                late_samples = _late_samples(container, frame, path)
-                if late_samples > 0:
-                    yield frame.sample_rate, np.zeros(late_samples, np.float32)
+            rate_hz = frame.sample_rate
+            gap = 0 if frame.time is None else round((frame.time - zero_secs) * rate_hz) - (position or 0)
+            if position is not None and abs(gap) < _LEAST_GAP_SECS * rate_hz:
+                gap = 0  # the container's clock is coarser than a sample
+            if abs(gap) > _LONGEST_GAP_SECS * rate_hz:
+                raise UserError(f"{path}: its sound jumps by {gap / rate_hz:.0f} s; are the file's times damaged?")
+            if gap > 0:  # it starts late, or packets were lost
+                yield rate_hz, np.zeros(gap, np.float32)
+            position = (position or 0) + gap + frame.samples
             for part in to_float.resample(frame):
                 # Encoders begin before zero to warm up; what lies there is not part of the recording.
-                yield part.sample_rate, part.to_ndarray().mean(axis=0)[max(-late_samples, 0) :]
-                late_samples = min(late_samples + part.samples, 0) if late_samples < 0 else late_samples
-
-
-def _late_samples(container: av.container.InputContainer, frame: av.AudioFrame, path: Path) -> int:
-    """Samples between the start of the recording and the first one of its sound track."""
-    start_secs = (frame.time or 0.0) - start_of_timeline_secs(container)
-    if abs(start_secs) > _LATEST_START_SECS:
-        raise UserError(f"{path}: its sound starts at {start_secs:.0f} s; are the file's times damaged?")
-    return round(start_secs * frame.sample_rate)
+                yield part.sample_rate, part.to_ndarray().mean(axis=0)[max(-gap, 0) :]
+                gap = min(gap + part.samples, 0)
 
 
 def _check_format(rate_hz: int, channels: int, path: Path) -> None:

@@ -103,5 +103,7 @@ def crop_face(picture: np.ndarray, square: np.ndarray, margin: float, size: int)
 
 def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
     """The picture at detection height, and its scale."""
-    scale = min(1.0, _DETECTION_HEIGHT / picture.shape[0])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
+    height, width = picture.shape[:2]
+    scale = min(1.0, _DETECTION_HEIGHT / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale

@@ -186,5 +186,8 @@ def _fill(
     # Before the first hit its box is all there is; from a miss on, the last hit is held until the next.
     held = anchors[np.maximum(np.cumsum(hit) - 1, 0)]
     track = np.column_stack([np.interp(everywhere, times, held[:, axis]) for axis in range(3)])
+    # Where looks end early nobody has looked.
+    reach = 1.5 * np.median(np.diff(times)) if len(times) > 1 else np.inf
+    seen = hit[nearest_look] & (np.abs(times[nearest_look] - everywhere) <= reach)
     smooth = gaussian_filter1d(track, _SMOOTHING_SIGMA_SECS * frame_rate_hz, axis=0, mode="nearest")
-    return FaceTrack(smooth, hit[nearest_look])
+    return FaceTrack(smooth, seen)

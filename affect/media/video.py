@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from affect.errors import UserError
-from affect.media.timeline import start_of_timeline_secs
+from affect.media.container import open_media, start_of_timeline_secs
 
 # A picture on demand, uint8 RGB [height, width, 3]: whoever skips one does not pay for its colours.
 Picture = Callable[[], np.ndarray]
@@ -24,6 +24,7 @@ Picture = Callable[[], np.ndarray]
 # Presentation times are rounded to the container's clock; 1 ms forgives the coarsest common one (1 / 600 s).
 _TIME_TOLERANCE_SECS = 0.001
 _MOST_PIXELS = 8192 * 8192
+_MOST_ASPECT = 4.0
 # No recording: damaged times would otherwise repeat one picture for years.
 _LONGEST_GAP_SECS = 600.0
 
@@ -56,7 +57,7 @@ def probe(path: Path) -> VideoInfo:
     if not path.is_file():
         raise UserError(f"{path}: no such video file")
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             stream = _video_stream(container, path)
             zero_secs = start_of_timeline_secs(container)
             times, durations, count = [], [], 0
@@ -120,7 +121,7 @@ def read_frames(path: Path, frame_rate_hz: float, frame_times_secs: np.ndarray |
 def _decoded(path: Path, frame_times_secs: np.ndarray | None) -> Iterator[tuple[float, float, Picture]]:
     """Yields (presentation time, duration, picture), times from the given list where there is one."""
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             stream = _video_stream(container, path)
             stream.codec_context.thread_count = 1  # one process per core already
             nominal_secs, zero_secs = _nominal_secs(stream), start_of_timeline_secs(container)
@@ -132,7 +133,8 @@ def _decoded(path: Path, frame_times_secs: np.ndarray | None) -> Iterator[tuple[
                     time_secs = float(frame_times_secs[index])
                 else:
                     raise UserError(f"{path}: has more pictures than its {len(frame_times_secs)} listed frame times")
-                yield time_secs, nominal_secs, functools.cache(functools.partial(_to_rgb, frame, aspect))
+                shown_secs = float(frame.duration * frame.time_base) if frame.duration else nominal_secs
+                yield time_secs, shown_secs, functools.cache(functools.partial(_to_rgb, frame, aspect))
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded as video ({error})") from error
 
@@ -141,6 +143,11 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     if not container.streams.video:
         raise UserError(f"{path}: has no video track")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise UserError(f"{path}: its pictures are coded in a way that is not known")
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+        raise UserError(f"{path}: its pixels are {aspect:g} times as wide as high; is the header damaged?")
     if stream.width * stream.height > _MOST_PIXELS:
         raise UserError(
             f"{path}: its pictures have {stream.width} x {stream.height} pixels; no camera makes such video"

@@ -65,6 +65,9 @@ def find_recordings(corpus: Corpus, gold_standard: str) -> Found:
         )
     optional = _optional_folders(corpus)
     found = Found([])
+    others = sorted(names - {match[0] for match in matches})
+    if others:
+        found.remarks.append(f"not read, names other than train_N, dev_N and test_N: {', '.join(others)}")
     for match in matches:
         missing: list[str] = []
         recording = _recording(corpus, match[0], match[1], gold_standard, optional, missing)
@@ -90,6 +93,8 @@ def read_face_boxes(path: Path) -> tuple[np.ndarray, np.ndarray]:
     columns, times, values = read_table(path)
     if len(columns) != _BOX_COLUMNS:
         raise UserError(f"{path}: expected left, top, width and height, got {', '.join(columns)}")
+    if any(word in name.lower() for name in columns for word in ("right", "bottom", "max", "x2", "y2")):
+        raise UserError(f"{path}: boxes must be left, top, width and height, got {', '.join(columns)}")
     if not np.isfinite(values).all() or (values[:, 2:] < 0).any():
         raise UserError(f"{path}: a face box is not finite, or narrower than nothing")
     if 0 < values[:, 2:].max() <= 2.0:

@@ -11,6 +11,7 @@ import numpy as np
 from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.media.arff import line_of_row, read_arff
+from affect.media.audio import MOST_HOURS
 from affect.media.tables import check_finite, check_times, read_numbers
 from tfrecords_tools.gold_standard import gold_standard
 
@@ -71,6 +72,8 @@ def from_regular_csv(path: Path) -> np.ndarray:
         raise UserError(
             f"{path}: labels start at {times[0]:g} s; they must start at 0 or one period ({period:g} s) later"
         )
+    if times[-1] > MOST_HOURS * 3600:
+        raise UserError(f"{path}: labels end at {times[-1]:g} s; recordings have up to {MOST_HOURS} hours")
     frames = int((times[-1] + _GRID_TOLERANCE_SECS) * FRAME_RATE_HZ)
     ends_secs = np.arange(1, frames + 1) / FRAME_RATE_HZ
     return np.stack([np.interp(ends_secs, times, values[:, axis]) for axis in range(2)], axis=1).astype(np.float32)
@@ -107,6 +110,8 @@ def _combined(path: Path, method: str) -> np.ndarray:
     if not table.columns or table.columns[0].lower() != "time" or len(table.columns) < 2:
         raise UserError(f"{path}: expected the header time;FM1;FM2;..., got {';'.join(table.columns)}")
     counts = table.values[:, 0] <= RECOLA_SECS + _GRID_TOLERANCE_SECS
+    if not counts.any():
+        raise UserError(f"{path}: no rating in the first {RECOLA_SECS:.0f} s")
     times, ratings, lines = table.values[counts, 0], table.values[counts, 1:], table.lines[counts]
     for rater, column in zip(table.columns[1:], ratings.T, strict=True):
         check_finite(column, lines, f"the rating of {rater}", path)

@@ -75,7 +75,8 @@ def find_corpus(corpus_dir: str, layout: str = "auto", split: str = "", gold_sta
         found = recola.find_recordings(corpus, chosen, gold_standard)
     else:
         found = tzirakis.find_recordings(corpus, chosen)
-    found.remarks.extend(_misspelt_folders(corpus, found))
+    if layout != "table":
+        found.remarks.extend(_misspelt_folders(corpus, found))
     return FoundCorpus(layout, root, corpus.has(MARKER), chosen.name, gold_standard, found)
 
 
@@ -91,8 +92,8 @@ def _misspelt_folders(corpus: Corpus, found: Found) -> Iterator[str]:
 def _root(corpus_dir: str) -> tuple[str, str]:
     """The folder, and the table's name where one was given."""
     if corpus_dir.lower().endswith(".csv"):
-        folder, _, name = corpus_dir.rpartition("/")
-        return folder or ".", name
+        folder, slash, name = corpus_dir.rpartition("/")
+        return folder or slash or ".", name
     if not remote.is_remote(corpus_dir) and not Path(corpus_dir).is_dir():
         raise UserError(f"corpus folder {corpus_dir} does not exist")
     return corpus_dir, ""

@@ -3,7 +3,6 @@
 All paths are relative to the corpus folder, so that they mean the same on disk, on an object store and in an error.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -11,13 +10,12 @@ from typing import Any
 
 from affect.config import PARTITIONS
 from affect.data import remote
+from affect.data.manifest import is_recording_name
 from affect.errors import UserError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".ts")
 TABLE_SUFFIXES = (".arff", ".csv")
-
-_NAME = re.compile(r"[\w-][\w.-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,10 @@ class Recording:
     features: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        if not _NAME.fullmatch(self.name):
+        if not is_recording_name(self.name):
             raise UserError(
-                f"recording {self.name!r}: a name has letters, digits, '_', '-' and '.', up to 100 and no '.' first; "
-                "it becomes the name of files"
+                f"recording {self.name!r}: a name has letters, digits, '_', '-' and '.', up to 100 bytes and no '.' "
+                "first; it becomes the name of files"
             )
         if self.partition not in PARTITIONS:
             raise UserError(f"recording {self.name}: partition {self.partition!r} is none of {', '.join(PARTITIONS)}")

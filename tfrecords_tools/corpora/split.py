@@ -47,7 +47,7 @@ def read_split(choice: str) -> Split:
             f"--split={choice}: expected {', '.join(NAMED_SPLITS)}, or a .csv with the header subject,partition"
         )
     path = Path(choice)
-    rows = csv.reader(read_text(path).splitlines())
+    rows = csv.reader(read_text(path).splitlines(), quoting=csv.QUOTE_NONE)
     header = [cell.strip().lower() for cell in next(rows, [])]
     if header != ["subject", "partition"]:
         raise UserError(f"{path}: expected the header subject,partition, got {','.join(header)}")

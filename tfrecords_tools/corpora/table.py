@@ -10,6 +10,7 @@ labels file is a CSV `time,arousal,valence` at any regular rate. A column `subje
 """
 
 import csv
+import re
 from pathlib import PurePosixPath
 
 from affect.errors import UserError
@@ -21,8 +22,8 @@ _OPTIONAL_COLUMN = "subject"
 
 
 def recognises(text: str) -> bool:
-    """Whether a CSV's first line is this table's header."""
-    return set(_COLUMNS) <= {cell.strip().lower() for cell in text.split("\n", 1)[0].split(",")}
+    """Whether a CSV's first line is this table's header, or nearly: its reader then says what is wrong."""
+    return set(_COLUMNS) <= {cell.strip(' "\r').lower() for cell in re.split("[,;\t]", text.split("\n", 1)[0])}
 
 
 def find_recordings(corpus: Corpus, name: str, text: str) -> Found:
@@ -38,6 +39,13 @@ def find_recordings(corpus: Corpus, name: str, text: str) -> Found:
         leaves the folder, or neither audio nor video.
     """
     reader = csv.reader(text.splitlines())
+    try:
+        return _read_rows(corpus, name, reader)
+    except csv.Error as error:
+        raise UserError(f"{name}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
+
+
+def _read_rows(corpus: Corpus, name: str, reader) -> Found:
     header = [cell.strip().lower() for cell in next(reader, [])]
     if not set(_COLUMNS) <= set(header) <= {*_COLUMNS, _OPTIONAL_COLUMN} or len(set(header)) != len(header):
         raise UserError(f"{name}: expected the header {','.join(_COLUMNS)}, got {','.join(header) or 'nothing'}")

@@ -1,4 +1,6 @@
-"""Where a media file's time begins, for sound and pictures alike."""
+"""Media files as FFmpeg opens them, for sound and pictures alike, and where their time begins."""
+
+from pathlib import Path
 
 import av
 
@@ -14,3 +16,9 @@ def start_of_timeline_secs(container: av.container.InputContainer) -> float:
     if container.format.name in _FORMATS_WITHOUT_ZERO and container.start_time is not None:
         return container.start_time / av.time_base
     return 0.0
+
+
+def open_media(path: Path) -> av.container.InputContainer:
+    """Opens a file of this machine, and nothing that it may name: playlists can lead anywhere."""
+    # Absolute: FFmpeg takes a colon in a relative name for a protocol.
+    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
