@@ -20,7 +20,7 @@ from affect.errors import UserError
 _WITH_TENSORFLOW_IO = ("s3", "http", "https", "az", "hdfs")
 _SCHEMES = (*_WITH_TENSORFLOW_IO, "gs")
 _READ_ONLY = ("http", "https")
-_DEEPEST, _MOST_FILES = 24, 200_000
+_MOST_FOLDERS = 5_000
 
 
 def is_remote(path: str | Path) -> bool:
@@ -123,9 +123,9 @@ def list_files(folder: str | Path) -> frozenset[str]:
         walked = _guarded("listed", root, lambda files: list(files.walk(root)))
         paths = (f"{at.rstrip('/')}/{name}" for at, _, names in walked for name in names)
         return frozenset(path.removeprefix(f"{root}/") for path in paths)
-    found: list[str] = []
+    found: dict[str, list[str]] = {}
     _walk(Path(folder), "", (), found)
-    return frozenset(found)
+    return frozenset(prefix + name for prefix, names in found.items() for name in names)
 
 
 def fetch(path: str, local: Path) -> None:
@@ -198,20 +198,21 @@ def _guarded(what: str, path: str, use):
         raise UserError(f"{path}: could not be {what} ({type(error).__name__}: {error.message})") from error
 
 
-def _walk(folder: Path, prefix: str, above: tuple[str, ...], found: list[str]) -> None:
-    """Adds a folder's files to `found`."""
+def _walk(folder: Path, prefix: str, above: tuple[str, ...], found: dict[str, list[str]]) -> None:
+    """Adds the names of a folder's files to `found`, by the folder's prefix."""
     real = os.path.realpath(folder)
     if real in above:
         return
-    if len(above) > _DEEPEST or len(found) > _MOST_FILES:
-        raise UserError(f"{folder}: too many files, or folders too deep; do links lead in circles?")
+    if len(found) >= _MOST_FOLDERS:
+        raise UserError(f"{folder}: more than {_MOST_FOLDERS} folders; do links lead in circles?")
     try:
         items = sorted(os.scandir(folder), key=lambda item: item.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+    found[prefix] = []
     for item in items:
         # A link that leads nowhere, or to itself, is neither.
         if os.path.isdir(item.path):
             _walk(Path(item.path), f"{prefix}{item.name}/", (*above, real), found)
         elif os.path.isfile(item.path):
-            found.append(prefix + item.name)
+            found[prefix].append(item.name)

@@ -79,7 +79,7 @@ def _ffmpeg_blocks(path: Path) -> Iterator[_Block]:
         if not container.streams.audio:
             raise UserError(f"{path}: has no sound track")
         stream = container.streams.audio[0]
-        if stream.codec_context is None:
+        if stream.codec_context is None or not stream.channels:
             raise UserError(f"{path}: its sound is coded in a way that is not known")
         _check_format(stream.rate, stream.channels, path)
         zero_secs = start_of_timeline_secs(container)
