@@ -5,7 +5,7 @@ start of the processes included: with the Haar detector, with given boxes, and s
 time to read one 7501 x 633 ARFF.
 
 Example:
-  python benchmarks/bench_preprocess.py --work_dir=/tmp/bench --recordings=4 --seconds=300
+  python -m benchmarks.bench_preprocess --work_dir=/tmp/bench --recordings=4 --seconds=300
 """
 
 import shutil
