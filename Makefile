@@ -55,7 +55,7 @@ test: lint
 
 demo: setup
 	rm -rf data/demo $(RUNS)
-	$(BIN)/python -m tfrecords_tools.corpora.synthetic --output_dir=data/demo/corpus
+	$(BIN)/python -m tfrecords_tools.synthetic --output_dir=data/demo/corpus
 	$(BIN)/python -m tfrecords_tools.make_tfrecords --layout=avec2016 --corpus_dir=data/demo/corpus --output_dir=$(RECORDS) \
 	  --detect_every=10
 	$(BIN)/python -m tfrecords_tools.inspect_tfrecords --data_dir=$(RECORDS)

@@ -15,8 +15,8 @@ from absl import flags
 
 from affect import cli
 from affect.config import DIMENSIONS, PARTITIONS
-from affect.data.remote import local_folder
 from affect.errors import UserError
+from affect.storage import local_folder
 
 flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
 flags.DEFINE_list("partitions", ["dev", "test"], "Partitions to score, comma separated.")

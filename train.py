@@ -16,9 +16,10 @@ from pathlib import Path
 from absl import flags
 
 from affect import cli
-from affect.config import MODALITIES, PRESETS, Experiment, get_preset, override
-from affect.data.remote import absolute, local_folder
+from affect.config import MODALITIES, Experiment, override
 from affect.errors import UserError
+from affect.presets import PRESETS, get_preset
+from affect.storage import absolute, local_folder
 
 flags.DEFINE_enum("preset", "paper", list(PRESETS), "Where the settings start from.")
 flags.DEFINE_enum("modality", "audiovisual", MODALITIES, "What the network hears and sees.")
@@ -62,10 +63,10 @@ def main() -> None:
         return {modality: override(get_preset(args.preset, modality), settings) for modality in modalities}
 
     experiments(first_seed)  # wrong settings show before TensorFlow is imported
-    from affect.learning.schedule import pretrain, repeat
-    from affect.learning.strategy import Place, make_strategy
+    from affect.learning.multi_run import pretrain, repeat
+    from affect.learning.strategy import WorkerContext, make_strategy
+    from affect.learning.tensorboard import ViewOptions
     from affect.learning.training import RunOptions, train
-    from affect.learning.views import ViewOptions
 
     strategy = make_strategy(args.strategy, args.tpu)
     views = ViewOptions(args.picture_epochs, args.histogram_epochs, _profile_steps(args.profile))
@@ -78,7 +79,7 @@ def main() -> None:
 
     if args.seeds > 1:
         seeds = list(range(first_seed, first_seed + args.seeds))
-        repeat(train_one, seeds, run_dir, writes=Place.of(strategy).is_chief)
+        repeat(train_one, seeds, run_dir, writes=WorkerContext.of(strategy).is_chief)
         return
     score = train_one(first_seed, run_dir)
     final = run_dir / "audiovisual" if args.pretrain else run_dir

@@ -26,7 +26,7 @@ def run(main: Callable[[], int | None]) -> None:
     Args:
       main: the command; it takes no arguments, reads its own flags, and returns an exit code or None for 0.
     """
-    # Progress should show at once, also where stdout is a file or a pipe.
+    # TrainState should show at once, also where stdout is a file or a pipe.
     sys.stdout.reconfigure(line_buffering=True)
 
     def guarded(argv: Sequence[str]) -> int:

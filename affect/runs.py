@@ -11,17 +11,12 @@ RUN_DIR/
   export/              SavedModel
 """
 
-import json
-import os
-import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from affect.config import Experiment
 from affect.errors import UserError
+from affect.storage import read_json
 
 
 @dataclass(frozen=True)
@@ -90,48 +85,3 @@ class RunFolder:
     def uses_synthetic_data(self) -> bool:
         """Whether the run was trained on a synthetic corpus, and its numbers must be called so."""
         return bool(read_json(self.environment)["synthetic_data"])
-
-
-def read_json(path: Path) -> dict:
-    """Reads one of a run's JSON files.
-
-    Raises:
-      UserError: missing, or not JSON.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; was the run trained, and evaluated by eval.py?")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder and renames it to `path` once the block has ended well.
-
-    Nothing half-written is ever found under the final name; after an error what was written, a file or a new folder, is
-    gone.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: Keras and others choose the format by it. `remove_leftovers` knows this form.
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        _remove(temporary)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process was writing (`written_beside`) into this folder."""
-    for path in folder.glob(".*"):
-        if re.match(r"\.\d+\.", path.name):
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from absl import flags
 
 from affect import cli
-from affect.config import MODALITIES, PRESETS, Experiment, get_preset, override
+from affect.config import MODALITIES, Experiment, override
+from affect.presets import PRESETS, get_preset
 
 WANTED_RATIO, WANTED_AUGMENTED = 5.0, 1500.0
 

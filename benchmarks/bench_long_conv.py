@@ -45,10 +45,10 @@ def time_here(what: str, method: str, taps: int) -> float:
     import numpy as np
     import tensorflow as tf
 
-    from affect.config import get_preset
     from affect.learning.ccc import CCCLoss
     from affect.models.long_conv import LongConv1D
     from affect.models.network import build_network
+    from affect.presets import get_preset
 
     rng = np.random.default_rng(0)
     if what == "layer":

@@ -25,10 +25,10 @@ from affect.media.audio import read_audio
 from affect.media.faces import HaarDetector, crop_face
 from affect.media.tracking import follow_face, look_for_faces
 from affect.media.video import read_frames
-from tests import trees
+from tests.helpers import trees
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.make_tfrecords import make_tfrecords
-from tfrecords_tools.preprocess import Preprocessing
+from tfrecords_tools.shards import Preprocessing
 
 FRAME_RATE_HZ = 25
 

@@ -20,9 +20,9 @@ import pytest
 from affect.data.manifest import read_manifest
 from affect.data.records import parse
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.corpora.synthetic import SyntheticConfig, write_corpus
 from tfrecords_tools.make_tfrecords import make_tfrecords
-from tfrecords_tools.preprocess import Preprocessing
+from tfrecords_tools.shards import Preprocessing
+from tfrecords_tools.synthetic.corpus import SyntheticConfig, write_corpus
 
 REPOSITORY = Path(__file__).parents[1]
 

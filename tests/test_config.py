@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from affect.config import PRESETS, Experiment, ModelConfig, get_preset, override
+from affect.config import Experiment, ModelConfig, override
 from affect.errors import UserError
+from affect.presets import PRESETS, get_preset
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY, run_command
 COMMANDS = [
     ["train.py"],
     ["eval.py"],
-    ["-m", "tfrecords_tools.corpora.synthetic"],
+    ["-m", "tfrecords_tools.synthetic"],
     ["-m", "tfrecords_tools.make_tfrecords"],
     ["-m", "tfrecords_tools.inspect_tfrecords"],
     ["-m", "affect.evaluation.baseline"],

@@ -16,15 +16,14 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from affect import cli
+from affect import cli, storage
 from affect.config import PARTITIONS
-from affect.data import remote
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
 from affect.data.records import parse
 from affect.errors import UserError
 from affect.media.contact_sheet import sheet_frames
-from affect.runs import written_beside
-from tfrecords_tools.preprocess import draw_contact_sheet
+from affect.storage import written_beside
+from tfrecords_tools.shards import draw_contact_sheet
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingE
         raise UserError(f"recording {entry.name} has no shards in the manifest")
     _check_features(data_dir, entry)
     for shard, digest in zip(entry.shards, entry.sha256, strict=True):
-        path = remote.join(data_dir, shard)
-        if not remote.exists(path):
+        path = storage.join(data_dir, shard)
+        if not storage.exists(path):
             raise UserError(f"{path}: the manifest names this shard, but it is missing")
-        if remote.stamp(path)[0] == 0:
+        if storage.stamp(path)[0] == 0:
             raise UserError(f"{path}: the shard is empty")
         try:
             for fields in _records(path, manifest, entry.has_video):
@@ -87,7 +86,7 @@ def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingE
         except tf.errors.OpError as error:
             raise UserError(f"{path}: damaged at frame {frames} ({error.message})") from error
         # Last: a broken record says more than a checksum does.
-        if hashlib.sha256(remote.read_bytes(path)).hexdigest() != digest:
+        if hashlib.sha256(storage.read_bytes(path)).hexdigest() != digest:
             raise UserError(f"{path}: readable, but not the file that the manifest describes (SHA-256 differs)")
     if (frames, faces) != (entry.frames, entry.faces_found):
         raise UserError(
@@ -100,10 +99,10 @@ def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingE
 def _check_features(data_dir: str | Path, entry: RecordingEntry) -> None:
     if not entry.features:
         return
-    path = remote.join(data_dir, entry.features)
-    if not remote.exists(path):
+    path = storage.join(data_dir, entry.features)
+    if not storage.exists(path):
         raise UserError(f"{path}: the manifest names these features, but they are missing")
-    if hashlib.sha256(remote.read_bytes(path)).hexdigest() != entry.features_sha256:
+    if hashlib.sha256(storage.read_bytes(path)).hexdigest() != entry.features_sha256:
         raise UserError(f"{path}: not the file that the manifest describes (SHA-256 differs)")
 
 
@@ -129,7 +128,7 @@ def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEnt
     """The PNG that make_tfrecords drew, from the shards."""
 
     def records():
-        for serialized in tf.data.TFRecordDataset([remote.join(data_dir, shard) for shard in entry.shards]):
+        for serialized in tf.data.TFRecordDataset([storage.join(data_dir, shard) for shard in entry.shards]):
             yield parse(serialized, manifest.frame_samples)
 
     found = np.concatenate([fields["face_found"].numpy() for fields in records()])

@@ -36,20 +36,18 @@ import cv2
 from absl import flags
 from tqdm import tqdm
 
-from affect import cli
-from affect.data import remote
+from affect import cli, storage
 from affect.data.manifest import WRITTEN_BY, Manifest, entry_from_json, read_manifest
 from affect.errors import UserError
-from affect.media.audio import SAMPLE_RATE_HZ
 from affect.media.faces import DETECTORS
-from tfrecords_tools.corpora.labels import FRAME_RATE_HZ
+from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from tfrecords_tools.corpora.layouts import LAYOUTS, FoundCorpus, find_corpus
 from tfrecords_tools.corpora.recording import Recording
-from tfrecords_tools.output import MadeOf, OutputFolder
-from tfrecords_tools.preprocess import FRAME_SAMPLES, Preprocessing, preprocess
+from tfrecords_tools.shard_folder import MadeOf, OutputFolder
+from tfrecords_tools.shards import Preprocessing, preprocess
 
 # An error is one line; the command prints everything before it.
-_MOST_LISTED = 3
+_MAX_LISTED = 3
 
 # What became of a recording: its entry in the manifest, or why it failed.
 _Outcome = dict | str
@@ -177,7 +175,7 @@ def _made_of(recording: Recording, root: str) -> MadeOf:
         "subject": recording.subject,
         "audio": recording.audio,
         "video": recording.video,
-        "files": {name: list(remote.stamp(remote.join(root, name))) for name in recording.files},
+        "files": {name: list(storage.stamp(storage.join(root, name))) for name in recording.files},
     }
 
 
@@ -230,11 +228,11 @@ def _preprocess_one(
 
 def _local(root: str, fetched: Path, relative: str) -> Path:
     """Where a corpus file lies on this machine; a remote one is fetched, once."""
-    if not remote.is_remote(root):
+    if not storage.is_remote(root):
         return Path(root) / relative
     path = fetched / relative
     if not path.exists():
-        remote.fetch(remote.join(root, relative), path)
+        storage.fetch(storage.join(root, relative), path)
     return path
 
 
@@ -292,7 +290,7 @@ def _without_folders(reason: str, root: str) -> str:
 
 
 def _listed(reasons: dict[str, str]) -> str:
-    first = [f"{name}: {reason}" for name, reason in islice(reasons.items(), _MOST_LISTED)]
+    first = [f"{name}: {reason}" for name, reason in islice(reasons.items(), _MAX_LISTED)]
     more = [f"and {len(reasons) - len(first)} more"] if len(reasons) > len(first) else []
     return "; ".join(first + more)
 

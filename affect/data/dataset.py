@@ -20,15 +20,15 @@ from dataclasses import replace
 
 import tensorflow as tf
 
+from affect import storage
 from affect.config import Experiment
-from affect.data import remote
 from affect.data.audio_cache import audio_bytes, read_audio
 from affect.data.augment import augment_window
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
 from affect.data.records import parse
-from affect.data.windows import EVERYTHING, EpochPlan, Share, Window, evaluation_windows, training_windows
+from affect.data.windows import WHOLE_DATASET, EpochPlan, Share, Window, evaluation_windows, training_windows
 from affect.errors import UserError
-from affect.media.audio import PCM_FULL_SCALE
+from affect.timebase import PCM_FULL_SCALE
 
 # Cuts a recording, an element of `_sources`, into its windows.
 _Cut = Callable[[dict[str, tf.Tensor]], tf.data.Dataset]
@@ -93,7 +93,7 @@ def training_dataset(
     entries: list[RecordingEntry],
     epoch: int,
     first_step: int = 0,
-    share: Share = EVERYTHING,
+    share: Share = WHOLE_DATASET,
 ) -> tf.data.Dataset:
     """Batches of one epoch, from `first_step` on; repeats if asked for more than the epoch has.
 
@@ -214,12 +214,12 @@ def _sources(entries: list[RecordingEntry], windows: list[list[Window]], data_di
     return tf.data.Dataset.from_tensor_slices(
         {
             "shards": tf.ragged.constant(
-                [[remote.join(data_dir, shard) for shard in entry.shards] for entry in entries]
+                [[storage.join(data_dir, shard) for shard in entry.shards] for entry in entries]
             ),
             "recording": tf.constant([entry.name for entry in entries]),
             "mean": tf.constant([entry.audio_mean for entry in entries], tf.float32),
             # Digital silence has no deviation; it stays zero.
-            "deviation": tf.constant([entry.audio_deviation or 1.0 for entry in entries], tf.float32),
+            "deviation": tf.constant([entry.audio_std or 1.0 for entry in entries], tf.float32),
             "offset": tf.constant([cut[0].start for cut in windows], tf.int64),
             "count": tf.constant([len(cut) for cut in windows], tf.int64),
         }

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_origin
 
-from affect import __version__
+from affect import __version__, storage
 from affect.config import PARTITIONS
-from affect.data import remote
 from affect.errors import UserError
 
 SCHEMA_VERSION = 2
@@ -37,7 +36,7 @@ class RecordingEntry:
       frames: consecutive frames in its shards.
       has_labels: False where the corpus withholds them (the shards then hold zeros).
       has_audio, has_video: False where the recording has none.
-      audio_mean, audio_deviation: of the whole recording's samples, full scale = 1.
+      audio_mean, audio_std: of the whole recording's samples, full scale = 1.
       faces_found: frames in which a face was really found.
       remarks: what a person should know of it: silence, streams that start late or differ in length, lost faces.
       features: path of its handcrafted features, relative to the data folder; empty where the corpus ships none.
@@ -54,7 +53,7 @@ class RecordingEntry:
     has_audio: bool
     has_video: bool
     audio_mean: float
-    audio_deviation: float
+    audio_std: float
     faces_found: int
     remarks: tuple[str, ...]
     features: str
@@ -107,15 +106,15 @@ def read_manifest(data_dir: str | Path) -> Manifest:
     Raises:
       UserError: no folder, no manifest, another schema version, or a manifest that is damaged or leaves its folder.
     """
-    path = remote.join(data_dir, MANIFEST_NAME)
-    if not remote.is_remote(data_dir) and not Path(data_dir).is_dir():
+    path = storage.join(data_dir, MANIFEST_NAME)
+    if not storage.is_remote(data_dir) and not Path(data_dir).is_dir():
         raise UserError(f"data folder {data_dir} does not exist; make_tfrecords writes it")
-    if not remote.exists(path):
+    if not storage.exists(path):
         raise UserError(
             f"{data_dir} has no {MANIFEST_NAME}; make_tfrecords writes it last: start it again, and it goes on"
         )
     try:
-        content = dict(json.loads(remote.read_bytes(path)))
+        content = dict(json.loads(storage.read_bytes(path)))
         version, written_by = content.pop("schema_version"), content.pop("written_by")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a manifest ({type(error).__name__}: {error})") from error
@@ -174,7 +173,7 @@ def _check_types(content: Any) -> None:
 def _check_inside(data_dir: str | Path, relative: str, manifest: str) -> None:
     """A manifest from a stranger must not lead us to files elsewhere."""
     leaves = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts or "\0" in relative
-    if not leaves and not remote.is_remote(data_dir):
+    if not leaves and not storage.is_remote(data_dir):
         leaves = not (Path(data_dir) / relative).resolve().is_relative_to(Path(data_dir).resolve())
     if leaves:
         raise UserError(f"{manifest}: {relative!r} lies outside the data folder")

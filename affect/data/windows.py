@@ -44,7 +44,7 @@ class Share:
         return batch_size // self.workers
 
 
-EVERYTHING = Share()
+WHOLE_DATASET = Share()
 
 
 class EpochPlan(NamedTuple):

@@ -23,7 +23,7 @@ from affect.data.manifest import Manifest, read_manifest
 from affect.data.windows import evaluation_windows
 from affect.evaluation.evaluate import apply_chains, fit_chains, score
 from affect.evaluation.predictions import Prediction
-from affect.runs import written_beside
+from affect.storage import written_beside
 
 _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite

@@ -23,8 +23,9 @@ from affect.evaluation import postprocess
 from affect.evaluation.postprocess import PostProcessing
 from affect.evaluation.predictions import Prediction, predict, write_csv
 from affect.metrics import concordance_cc, pearson_cc, rmse
-from affect.models.network import TrainedNetwork
-from affect.runs import RunFolder, written_beside
+from affect.models.trained import TrainedNetwork
+from affect.runs import RunFolder
+from affect.storage import written_beside
 
 Scores = dict[str, dict[str, float]]
 

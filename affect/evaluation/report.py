@@ -18,7 +18,8 @@ from affect import cli, figures
 from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.evaluation.postprocess import PostProcessing
-from affect.runs import RunFolder, read_json, written_beside
+from affect.runs import RunFolder
+from affect.storage import read_json, written_beside
 
 PARTITIONS = ("dev", "test")
 BASELINE_NAME = "trivial baseline"

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from affect.config import TrainConfig
 from affect.errors import UserError
-from affect.learning.progress import Progress
-from affect.runs import written_beside
+from affect.learning.train_state import TrainState
+from affect.storage import written_beside
 
 _CHECKPOINTS_KEPT = 2
 _PROGRESS_NAME = "progress.json"
@@ -27,7 +27,7 @@ class Checkpointing(keras.callbacks.Callback):
     A checkpoint is a folder `step-N`, written beside and renamed: whatever kills the process, it is whole or absent.
     """
 
-    def __init__(self, folder: Path, network: keras.Model, progress: Progress, every_steps: int, is_chief: bool):
+    def __init__(self, folder: Path, network: keras.Model, progress: TrainState, every_steps: int, is_chief: bool):
         """`every_steps` counts updates since the run began; 0 saves after epochs only."""
         super().__init__()
         self._folder = folder
@@ -48,7 +48,7 @@ class Checkpointing(keras.callbacks.Callback):
         complaints = []
         for path in reversed(self._paths()):
             try:
-                progress = Progress.from_json((path / _PROGRESS_NAME).read_text(encoding="utf-8"))
+                progress = TrainState.from_json((path / _PROGRESS_NAME).read_text(encoding="utf-8"))
                 self._state.read(str(path / "state")).assert_consumed()
             except _DAMAGED as error:
                 complaints.append(f"{path} cannot be read ({' '.join(str(error).split())[:200]})")
@@ -96,7 +96,7 @@ class Checkpointing(keras.callbacks.Callback):
 class BestWeights(keras.callbacks.Callback):
     """Writes the weights whenever the mean dev CCC (`val_ccc`) rises."""
 
-    def __init__(self, path: Path, progress: Progress, is_chief: bool):
+    def __init__(self, path: Path, progress: TrainState, is_chief: bool):
         super().__init__()
         self._path = path
         self._progress = progress
@@ -118,7 +118,7 @@ class Patience(keras.callbacks.Callback):
     Keras' own callbacks count in attributes that no checkpoint holds; these count from the progress.
     """
 
-    def __init__(self, config: TrainConfig, progress: Progress):
+    def __init__(self, config: TrainConfig, progress: TrainState):
         super().__init__()
         self._config = config
         self._progress = progress

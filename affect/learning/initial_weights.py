@@ -9,7 +9,7 @@ import keras
 
 from affect.config import Experiment
 from affect.errors import UserError
-from affect.models.network import TrainedNetwork
+from affect.models.trained import TrainedNetwork
 
 # What a net's weights mean depends on these, section and field, though not all show in the weights' shapes.
 _DEFINING = {

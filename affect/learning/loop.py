@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from affect.config import DIMENSIONS, TrainConfig
 from affect.learning.ccc import CCCLoss, ConcordanceCC, Moments, ccc_from_moments, loss_from_moments, merge, moments
-from affect.learning.feed import Feed
-from affect.learning.progress import Progress
+from affect.learning.input_pipeline import InputPipeline
 from affect.learning.strategy import all_reduce_sum
+from affect.learning.train_state import TrainState
 
 Logs = dict[str, float]
 
@@ -200,7 +200,7 @@ class Loop:
 
 
 def run_epochs(
-    loop: Loop, progress: Progress, feed: Feed, callbacks: keras.callbacks.CallbackList, epochs: int
+    loop: Loop, progress: TrainState, feed: InputPipeline, callbacks: keras.callbacks.CallbackList, epochs: int
 ) -> None:
     """Trains from where `progress` stands to `epochs`, evaluating after each; a callback may set `stop_training`.
 
@@ -227,7 +227,7 @@ def run_epochs(
     callbacks.on_train_end()
 
 
-def _train_epoch(loop: Loop, progress: Progress, feed: Feed, callbacks: keras.callbacks.CallbackList) -> Logs:
+def _train_epoch(loop: Loop, progress: TrainState, feed: InputPipeline, callbacks: keras.callbacks.CallbackList) -> Logs:
     """The rest of one epoch; logs cover all of it, rates only the part that ran now."""
     batches = feed.training_batches(progress.epoch, progress.step)
     totals = Totals.of(progress.totals)

@@ -57,7 +57,7 @@ def all_reduce_sum(tensor):
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """Where this process stands among those that train together.
 
     Attributes:
@@ -71,7 +71,7 @@ class Place:
     replicas: int
 
     @classmethod
-    def of(cls, strategy: tf.distribute.Strategy) -> "Place":
+    def of(cls, strategy: tf.distribute.Strategy) -> "WorkerContext":
         """Of this process under `strategy`."""
         cluster = strategy.cluster_resolver.cluster_spec() if strategy.cluster_resolver else None
         multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and cluster

@@ -1,7 +1,7 @@
 """An experiment and a run folder to trained weights: the paper's training (section 4) of one network, start to end.
 
 Audio and video are trained alone first; an audiovisual run then takes their convolutional nets and trains everything
-together (`affect.learning.schedule` does all three). The same command on a folder that holds a run continues it exactly
+together (`affect.learning.multi_run` does all three). The same command on a folder that holds a run continues it exactly
 where its newest checkpoint stands.
 """
 
@@ -15,14 +15,15 @@ import tensorflow as tf
 from affect.config import Experiment
 from affect.errors import UserError
 from affect.learning.callbacks import BestWeights, Checkpointing, Patience, trim_log
-from affect.learning.claim import check_folder, claim_folder
-from affect.learning.feed import Feed
 from affect.learning.initial_weights import load_initial_weights
+from affect.learning.input_pipeline import InputPipeline
 from affect.learning.loop import Loop, NotFiniteError, compile_network, run_epochs
-from affect.learning.progress import Progress
-from affect.learning.strategy import Place, workers_agree
-from affect.learning.views import ViewOptions, views
-from affect.models.network import TrainedNetwork, build_network
+from affect.learning.provenance import check_folder, claim_folder
+from affect.learning.strategy import WorkerContext, workers_agree
+from affect.learning.tensorboard import ViewOptions, views
+from affect.learning.train_state import TrainState
+from affect.models.network import build_network
+from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder
 
 
@@ -64,8 +65,8 @@ def train(
       UserError: data that is missing or does not fit, a folder that holds another experiment, a batch that the devices
         cannot share, a loss or gradient that is not finite, a worker that is gone.
     """
-    place = Place.of(strategy)
-    feed = Feed(experiment, strategy, place)
+    place = WorkerContext.of(strategy)
+    feed = InputPipeline(experiment, strategy, place)
     if initial_runs and experiment.modality != "audiovisual":
         raise UserError(f"--init_{next(iter(initial_runs))} is for --modality=audiovisual")
     run = RunFolder(run_dir)
@@ -74,7 +75,7 @@ def train(
     with strategy.scope():
         network = _build(experiment)
         loop = Loop(network, experiment.train.seed, experiment.train.clip_norm)
-    progress = Progress()
+    progress = TrainState()
     checkpointing = Checkpointing(run.checkpoints, network, progress, options.checkpoint_steps, place.is_chief)
     for complaint in checkpointing.restore():
         print(complaint)
@@ -125,7 +126,7 @@ def _build(experiment: Experiment) -> keras.Model:
     return network
 
 
-def _divergence(what: str, progress: Progress, seen: list[tuple[str, int]], checkpoint: Path | None) -> str:
+def _divergence(what: str, progress: TrainState, seen: list[tuple[str, int]], checkpoint: Path | None) -> str:
     windows = ", ".join(f"{recording} from frame {start}" for recording, start in seen)
     return (
         f"{what} at step {progress.step} of epoch {progress.epoch}, after {progress.updates} updates, on {windows}; "

@@ -14,17 +14,16 @@ import soxr
 
 from affect.errors import UserError
 from affect.media.container import open_media, start_of_timeline_secs
+from affect.timebase import PCM_FULL_SCALE, SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
-PCM_FULL_SCALE = 32_768.0
 _LIBSNDFILE_SUFFIXES = (".wav", ".flac", ".aif", ".aiff")
 _BLOCK_VALUES = 2**20
 # A damaged header may claim anything, and buffers are made as large as it says.
 _RATES_HZ = (2_000, 768_000)
-_MOST_CHANNELS = 64
-_LEAST_GAP_SECS, _LONGEST_GAP_SECS = 0.02, 600.0
+_MAX_CHANNELS = 64
+_MIN_GAP_SECS, _LONGEST_GAP_SECS = 0.02, 600.0
 # A small file may be hours of silence.
-MOST_HOURS = 6
+MAX_HOURS = 6
 
 # One block: its rate in Hz, and float32 [samples] mono.
 _Block = tuple[int, np.ndarray]
@@ -50,8 +49,8 @@ def read_audio(path: Path) -> np.ndarray:
         for block in _resampled(blocks, path):
             pcm.append(_to_pcm(block))
             size += block.size
-            if size > MOST_HOURS * 3600 * SAMPLE_RATE_HZ:
-                raise UserError(f"{path}: longer than {MOST_HOURS} hours; cut it into several recordings")
+            if size > MAX_HOURS * 3600 * SAMPLE_RATE_HZ:
+                raise UserError(f"{path}: longer than {MAX_HOURS} hours; cut it into several recordings")
     except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded as sound ({error})") from error
     if not sum(block.size for block in pcm):
@@ -59,7 +58,7 @@ def read_audio(path: Path) -> np.ndarray:
     return np.concatenate(pcm)
 
 
-def mean_and_deviation(pcm: np.ndarray) -> tuple[float, float]:
+def mean_and_std(pcm: np.ndarray) -> tuple[float, float]:
     """Mean and population standard deviation of int16 samples, full scale = 1."""
     blocks = [pcm[start : start + _BLOCK_VALUES] for start in range(0, pcm.size, _BLOCK_VALUES)]
     mean = sum(float(block.sum(dtype=np.float64)) for block in blocks) / pcm.size
@@ -88,7 +87,7 @@ def _ffmpeg_blocks(path: Path) -> Iterator[_Block]:
         for frame in container.decode(stream):
             rate_hz = frame.sample_rate
             gap = 0 if frame.time is None else round((frame.time - zero_secs) * rate_hz) - (position or 0)
-            if position is not None and abs(gap) < _LEAST_GAP_SECS * rate_hz:
+            if position is not None and abs(gap) < _MIN_GAP_SECS * rate_hz:
                 gap = 0  # the container's clock is coarser than a sample
             if abs(gap) > _LONGEST_GAP_SECS * rate_hz:
                 raise UserError(f"{path}: its sound jumps by {gap / rate_hz:.0f} s; are the file's times damaged?")
@@ -104,8 +103,8 @@ def _ffmpeg_blocks(path: Path) -> Iterator[_Block]:
 def _check_format(rate_hz: int, channels: int, path: Path) -> None:
     if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
         raise UserError(f"{path}: {rate_hz} samples per second is not a rate of sound; is the header damaged?")
-    if not 1 <= channels <= _MOST_CHANNELS:
-        raise UserError(f"{path}: {channels} channels are not read, 1 to {_MOST_CHANNELS} are; is the header damaged?")
+    if not 1 <= channels <= _MAX_CHANNELS:
+        raise UserError(f"{path}: {channels} channels are not read, 1 to {_MAX_CHANNELS} are; is the header damaged?")
 
 
 def _resampled(blocks: Iterator[_Block], path: Path) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 _EVERY_SECS = 3.0
-_MOST_CROPS = 200
+_MAX_CROPS = 200
 _COLUMNS = 10
 _FRAME_PX = 3
 _RED, _GREY = (220, 0, 0), (90, 90, 90)
@@ -17,7 +17,7 @@ def sheet_frames(found: np.ndarray, frame_rate_hz: float) -> list[int]:
       found: bool [frames].
       frame_rate_hz: of the frames.
     """
-    step = max(round(_EVERY_SECS * frame_rate_hz), -(-len(found) // _MOST_CROPS))
+    step = max(round(_EVERY_SECS * frame_rate_hz), -(-len(found) // _MAX_CROPS))
     # argmin is the first False, or 0 where all are True.
     return [start + int(np.argmin(found[start : start + step])) for start in range(0, len(found), step)]
 

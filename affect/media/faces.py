@@ -10,7 +10,7 @@ from affect.errors import UserError
 DETECTORS = ("haar", "mtcnn")
 # Detection runs at this picture height: Haar faces need 24 px, and cost grows with the square.
 _DETECTION_HEIGHT = 180
-_LEAST_MTCNN_CONFIDENCE = 0.9
+_MIN_MTCNN_CONFIDENCE = 0.9
 # The cascade's squares sit high on a face; so much lower, in parts of the edge, they are centred between hairline and
 # chin. Measured on the one real portrait at hand.
 _HAAR_LOWER = 0.04
@@ -58,7 +58,7 @@ class MtcnnDetector:
         """Boxes [faces, 4], see `FaceDetector`."""
         small, scale = _reduced(picture)
         faces = self._network.detect_faces(small, min_face_size=max(20, small.shape[0] // 8)) or []
-        boxes = [face["box"] for face in faces if face["confidence"] >= _LEAST_MTCNN_CONFIDENCE]
+        boxes = [face["box"] for face in faces if face["confidence"] >= _MIN_MTCNN_CONFIDENCE]
         left, top, width, height = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T / scale
         edge = np.minimum(width, height)
         return np.column_stack([left, top + (height - edge) / 2.0, edge, edge])

@@ -8,7 +8,7 @@ import numpy as np
 
 from affect.errors import UserError
 
-_MOST_BYTES = 2**30
+_MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.stat().st_size > _MOST_BYTES:
+    if path.stat().st_size > _MAX_BYTES:
         raise UserError(f"{path}: {path.stat().st_size} bytes are too many for a table")
     return decode_text(path.read_bytes(), str(path))
 

@@ -18,12 +18,12 @@ from affect.media.video import Picture
 
 _SMOOTHING_SIGMA_SECS = 0.24
 # How far a face may have gone, in parts of its edge: at once, and per second in which it was not seen, up to some.
-_REACH, _REACH_PER_SEC, _MOST_SECS = 0.5, 0.25, 5.0
-_MOST_GROWTH = 1.6
+_REACH, _REACH_PER_SEC, _MAX_SECS = 0.5, 0.25, 5.0
+_MAX_GROWTH = 1.6
 # A face that was away for longer is another one.
 _FORGOTTEN_AFTER_SECS = 30.0
 # Shorter tracks beside the main one are mistakes of the detector.
-_LEAST_LOOKS = 3
+_MIN_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FaceTrack:
 
 
 @dataclass(frozen=True)
-class Looks:
+class Detections:
     """What a detector saw in every n-th frame.
 
     Attributes:
@@ -76,7 +76,7 @@ class _Tracklet:
         return min(self.squares) <= other.last_look and min(other.squares) <= self.last_look
 
 
-def look_for_faces(pictures: Iterable[Picture], detector: FaceDetector, every: int) -> Looks:
+def look_for_faces(pictures: Iterable[Picture], detector: FaceDetector, every: int) -> Detections:
     """Shows a detector frames 0, every, 2 * every, ...
 
     Raises:
@@ -90,10 +90,10 @@ def look_for_faces(pictures: Iterable[Picture], detector: FaceDetector, every: i
             boxes.append(detector(pixels))
     if not boxes:
         raise UserError("there are no pictures")
-    return Looks(frames, every, boxes, height, width)
+    return Detections(frames, every, boxes, height, width)
 
 
-def follow_face(looks: Looks, frame_rate_hz: float) -> FaceTrack:
+def follow_face(looks: Detections, frame_rate_hz: float) -> FaceTrack:
     """Follows the face that is there the longest, weighted by its size; others never take its place while it is there.
 
     Returns:
@@ -158,16 +158,16 @@ def _distance(tracklet: _Tracklet, square: np.ndarray, unseen_secs: float) -> fl
     """Pixels from where the face was; None where this cannot be the same face."""
     last = tracklet.squares[tracklet.last_look]
     growth = max(square[2] / last[2], last[2] / square[2])
-    reach = last[2] * (_REACH + _REACH_PER_SEC * min(unseen_secs, _MOST_SECS))
+    reach = last[2] * (_REACH + _REACH_PER_SEC * min(unseen_secs, _MAX_SECS))
     distance = float(np.hypot(*(square[:2] - last[:2])))
-    return distance if growth <= _MOST_GROWTH and distance <= reach else None
+    return distance if growth <= _MAX_GROWTH and distance <= reach else None
 
 
 def _main_face(tracklets: list[_Tracklet]) -> dict[int, np.ndarray]:
     """Squares by look: the weightiest tracklet, and those that fill the time in which it is not there."""
     chosen: list[_Tracklet] = []
     for tracklet in sorted(tracklets, key=lambda one: -one.weight):
-        long_enough = len(tracklet.squares) >= _LEAST_LOOKS or not chosen
+        long_enough = len(tracklet.squares) >= _MIN_LOOKS or not chosen
         if long_enough and not any(tracklet.overlaps(other) for other in chosen):
             chosen.append(tracklet)
     return {look: square for tracklet in chosen for look, square in tracklet.squares.items()}
@@ -176,7 +176,7 @@ def _main_face(tracklets: list[_Tracklet]) -> dict[int, np.ndarray]:
 def _fill(
     times: np.ndarray, squares: list[np.ndarray | None], frames: int, fallback: np.ndarray, frame_rate_hz: float
 ) -> FaceTrack:
-    """Looks at `times` (in frames) to every frame: interpolates between hits, holds over misses, marks misses."""
+    """Detections at `times` (in frames) to every frame: interpolates between hits, holds over misses, marks misses."""
     hit = np.array([square is not None for square in squares])
     if not hit.any():
         return FaceTrack(np.tile(fallback, (frames, 1)), np.zeros(frames, bool))

@@ -23,8 +23,8 @@ Picture = Callable[[], np.ndarray]
 
 # Presentation times are rounded to the container's clock; 1 ms forgives the coarsest common one (1 / 600 s).
 _TIME_TOLERANCE_SECS = 0.001
-_MOST_PIXELS = 8192 * 8192
-_MOST_ASPECT = 4.0
+_MAX_PIXELS = 8192 * 8192
+_MAX_ASPECT = 4.0
 # No recording: damaged times would otherwise repeat one picture for years.
 _LONGEST_GAP_SECS = 600.0
 
@@ -146,9 +146,9 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     if stream.codec_context is None:
         raise UserError(f"{path}: its pictures are coded in a way that is not known")
     aspect = float(stream.sample_aspect_ratio or 1)
-    if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+    if not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         raise UserError(f"{path}: its pixels are {aspect:g} times as wide as high; is the header damaged?")
-    if stream.width * stream.height > _MOST_PIXELS:
+    if stream.width * stream.height > _MAX_PIXELS:
         raise UserError(
             f"{path}: its pictures have {stream.width} x {stream.height} pixels; no camera makes such video"
         )

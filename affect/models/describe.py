@@ -16,10 +16,11 @@ from absl import flags
 from keras import layers
 
 from affect import cli
-from affect.config import MODALITIES, PRESETS, ModelConfig, get_preset, override
+from affect.config import MODALITIES, ModelConfig, override
 from affect.errors import UserError
-from affect.media.audio import SAMPLE_RATE_HZ
 from affect.models.network import build_network, modalities_of
+from affect.presets import PRESETS, get_preset
+from affect.timebase import SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,13 @@
 The two outputs are arousal and valence per 40 ms frame. Builders make architecture only: no file is read.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import keras
 from keras import layers
 
-from affect.config import MODALITIES, Experiment, ModelConfig
+from affect.config import MODALITIES, ModelConfig
 from affect.errors import UserError
 from affect.models.audio_net import build_audio_net
 from affect.models.video_net import build_video_net
-from affect.runs import RunFolder
 
 _BUILDERS = {"audio": build_audio_net, "video": build_video_net}
 
@@ -73,30 +69,3 @@ def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
 def head(config: ModelConfig) -> layers.Dense:
     """The linear layer to arousal and valence, float32 whatever the precision policy."""
     return layers.Dense(2, kernel_initializer=config.initializer, dtype="float32", name="predictions")
-
-
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """A run's experiment with its network and best weights."""
-
-    run: RunFolder
-    experiment: Experiment
-    network: keras.Model
-
-    @classmethod
-    def load(cls, run_dir: Path) -> "TrainedNetwork":
-        """Rebuilds the network of a run folder and loads its best weights.
-
-        Raises:
-          UserError: no run folder, no weights in it yet, or weights of another architecture.
-        """
-        run = RunFolder(run_dir)
-        experiment = run.read_config()
-        if not run.best_weights.is_file():
-            raise UserError(f"{run_dir} has no {run.best_weights.name} yet; did its training finish an epoch?")
-        network = build_network(experiment.model, experiment.modality)
-        try:
-            network.load_weights(run.best_weights)
-        except (ValueError, OSError, KeyError) as error:
-            raise UserError(f"{run.best_weights} does not fit the network of {run.config}: {error}") from error
-        return cls(run, experiment, network)

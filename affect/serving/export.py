@@ -29,7 +29,7 @@ from affect import __version__, cli
 from affect.config import DIMENSIONS
 from affect.data.dataset import open_data
 from affect.errors import UserError
-from affect.models.network import TrainedNetwork
+from affect.models.trained import TrainedNetwork
 
 SIGNATURE = "serving_default"
 

@@ -29,7 +29,7 @@ from tfrecords_tools.corpora.recording import (
     TABLE_SUFFIXES,
     VIDEO_SUFFIXES,
     Corpus,
-    Found,
+    CorpusListing,
     Recording,
     Source,
 )
@@ -44,7 +44,7 @@ def recognises(corpus: Corpus) -> bool:
     return any(_NAME.fullmatch(stem) for kind in ("video", "audio") for stem in corpus.stems(f"recordings_{kind}"))
 
 
-def find_recordings(corpus: Corpus, gold_standard: str) -> Found:
+def find_recordings(corpus: Corpus, gold_standard: str) -> CorpusListing:
     """Lists the recordings, train before dev before test, each by number.
 
     Args:
@@ -64,7 +64,7 @@ def find_recordings(corpus: Corpus, gold_standard: str) -> Found:
             f"{corpus.root}: no recordings_video/{{train,dev,test}}_N.mp4; is this the AVEC 2015/2016 release?"
         )
     optional = _optional_folders(corpus)
-    found = Found([])
+    found = CorpusListing([])
     others = sorted(names - {match[0] for match in matches})
     if others:
         found.remarks.append(f"not read, names other than train_N, dev_N and test_N: {', '.join(others)}")

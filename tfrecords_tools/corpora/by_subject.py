@@ -11,7 +11,7 @@ from tfrecords_tools.corpora.recording import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
     Corpus,
-    Found,
+    CorpusListing,
     Recording,
     Source,
 )
@@ -33,7 +33,7 @@ def find_by_subject(
     video_folder: str,
     ratings_folder: str,
     read_labels: Callable[..., np.ndarray],
-) -> Found:
+) -> CorpusListing:
     """Lists the split's subjects by number; one without ratings is kept, to be predicted.
 
     Args:
@@ -58,7 +58,7 @@ def find_by_subject(
     if not placed:
         raise UserError(f"{corpus.root}: split {split.name} has none of its subjects ({', '.join(subjects)})")
 
-    found = Found([], remarks=_split_remarks(subjects, split))
+    found = CorpusListing([], remarks=_split_remarks(subjects, split))
     for subject in placed:
         ratings = [corpus.pick(folder, subject, (".csv",)) for folder in ratings_folders]
         wanted = media + ([(folder, (".csv",)) for folder in ratings_folders] if any(ratings) else [])

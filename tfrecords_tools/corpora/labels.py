@@ -11,11 +11,11 @@ import numpy as np
 from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.media.arff import line_of_row, read_arff
-from affect.media.audio import MOST_HOURS
+from affect.media.audio import MAX_HOURS
 from affect.media.tables import check_finite, check_times, read_numbers
+from affect.timebase import FRAME_RATE_HZ
 from tfrecords_tools.gold_standard import gold_standard
 
-FRAME_RATE_HZ = 25
 RECOLA_SECS = 300.0
 # Releases print times with two to six digits.
 _GRID_TOLERANCE_SECS = 0.005
@@ -72,8 +72,8 @@ def from_regular_csv(path: Path) -> np.ndarray:
         raise UserError(
             f"{path}: labels start at {times[0]:g} s; they must start at 0 or one period ({period:g} s) later"
         )
-    if times[-1] > MOST_HOURS * 3600:
-        raise UserError(f"{path}: labels end at {times[-1]:g} s; recordings have up to {MOST_HOURS} hours")
+    if times[-1] > MAX_HOURS * 3600:
+        raise UserError(f"{path}: labels end at {times[-1]:g} s; recordings have up to {MAX_HOURS} hours")
     frames = int((times[-1] + _GRID_TOLERANCE_SECS) * FRAME_RATE_HZ)
     ends_secs = np.arange(1, frames + 1) / FRAME_RATE_HZ
     return np.stack([np.interp(ends_secs, times, values[:, axis]) for axis in range(2)], axis=1).astype(np.float32)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from affect.data import remote
+from affect import storage
 from affect.errors import UserError
 from affect.media.tables import decode_text
 from tfrecords_tools.corpora import avec2016, recola, table, tzirakis
-from tfrecords_tools.corpora.recording import Corpus, Found
+from tfrecords_tools.corpora.recording import Corpus, CorpusListing
 from tfrecords_tools.corpora.split import Split, read_split
-from tfrecords_tools.corpora.synthetic import MARKER
+from tfrecords_tools.synthetic import MARKER
 
 LAYOUTS = ("avec2016", "recola", "tzirakis", "table")
 _BY_FOLDERS = {"avec2016": avec2016, "recola": recola, "tzirakis": tzirakis}
@@ -39,7 +39,7 @@ class FoundCorpus:
     synthetic: bool
     split: str
     gold_standard: str
-    found: Found
+    found: CorpusListing
 
 
 def find_corpus(corpus_dir: str, layout: str = "auto", split: str = "", gold_standard: str = "") -> FoundCorpus:
@@ -68,7 +68,7 @@ def find_corpus(corpus_dir: str, layout: str = "auto", split: str = "", gold_sta
     chosen = read_split(split or _DEFAULT_SPLIT[layout]) if layout in _DEFAULT_SPLIT else Split("", {})
     if layout == "table":
         table_name = table_name or _only_table(corpus)
-        found = table.find_recordings(corpus, remote.join(root, table_name), _read_table(corpus, table_name))
+        found = table.find_recordings(corpus, storage.join(root, table_name), _read_table(corpus, table_name))
     elif layout == "avec2016":
         found = avec2016.find_recordings(corpus, gold_standard)
     elif layout == "recola":
@@ -80,7 +80,7 @@ def find_corpus(corpus_dir: str, layout: str = "auto", split: str = "", gold_sta
     return FoundCorpus(layout, root, corpus.has(MARKER), chosen.name, gold_standard, found)
 
 
-def _misspelt_folders(corpus: Corpus, found: Found) -> Iterator[str]:
+def _misspelt_folders(corpus: Corpus, found: CorpusListing) -> Iterator[str]:
     """For every folder that pieces are missing from and that is not there at all: one with nearly that name."""
     there = [name.rstrip("/") for name in corpus.top_level() if name.endswith("/")] if found.missing else []
     wanted = {piece.split("/", 1)[0] for pieces in found.missing.values() for piece in pieces if "/" in piece}
@@ -94,7 +94,7 @@ def _root(corpus_dir: str) -> tuple[str, str]:
     if corpus_dir.lower().endswith(".csv"):
         folder, slash, name = corpus_dir.rpartition("/")
         return folder or slash or ".", name
-    if not remote.is_remote(corpus_dir) and not Path(corpus_dir).is_dir():
+    if not storage.is_remote(corpus_dir) and not Path(corpus_dir).is_dir():
         raise UserError(f"corpus folder {corpus_dir} does not exist")
     return corpus_dir, ""
 
@@ -108,7 +108,7 @@ def _recognise(corpus: Corpus) -> str:
     if fitting:
         raise UserError(f"{corpus.root}: looks like {' and '.join(fitting)} at once; choose with --layout")
     below = _recognised_below(corpus)
-    hint = f"; did you mean {remote.join(corpus.root, below)}?" if below else ""
+    hint = f"; did you mean {storage.join(corpus.root, below)}?" if below else ""
     held = corpus.top_level()
     raise UserError(
         f"{corpus.root}: none of the layouts {', '.join(LAYOUTS)} ({len(corpus.files)} files: "
@@ -119,7 +119,7 @@ def _recognise(corpus: Corpus) -> str:
 def _recognised_below(corpus: Corpus) -> str:
     """A folder one level down that would be recognised."""
     for folder in (name.rstrip("/") for name in corpus.top_level() if name.endswith("/")):
-        inner = Corpus(remote.join(corpus.root, folder))
+        inner = Corpus(storage.join(corpus.root, folder))
         if any(module.recognises(inner) for module in _BY_FOLDERS.values()):
             return folder
     return ""
@@ -141,7 +141,7 @@ def _only_table(corpus: Corpus) -> str:
 
 
 def _read_table(corpus: Corpus, name: str) -> str:
-    path = remote.join(corpus.root, name)
-    if not remote.exists(path):
+    path = storage.join(corpus.root, name)
+    if not storage.exists(path):
         raise UserError(f"{path}: no such file")
-    return decode_text(remote.read_bytes(path), path)
+    return decode_text(storage.read_bytes(path), path)

@@ -12,7 +12,7 @@ from functools import partial
 
 from tfrecords_tools.corpora import labels
 from tfrecords_tools.corpora.by_subject import find_by_subject, subjects_in
-from tfrecords_tools.corpora.recording import Corpus, Found
+from tfrecords_tools.corpora.recording import Corpus, CorpusListing
 from tfrecords_tools.corpora.split import Split
 
 _AUDIO, _VIDEO = "RECOLA-Audio-recordings", "RECOLA-Video-recordings"
@@ -24,7 +24,7 @@ def recognises(corpus: Corpus) -> bool:
     return bool(subjects_in(corpus, [_AUDIO, _VIDEO]))
 
 
-def find_recordings(corpus: Corpus, split: Split, gold_standard: str) -> Found:
+def find_recordings(corpus: Corpus, split: Split, gold_standard: str) -> CorpusListing:
     """Lists the recordings, see `find_by_subject`; `gold_standard` combines single ratings, "avec" or "mean"."""
     read = partial(labels.from_individual_ratings, method=gold_standard)
     return find_by_subject(corpus, split, _AUDIO, _VIDEO, _RATINGS, read)

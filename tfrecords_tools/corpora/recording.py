@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from affect import storage
 from affect.config import PARTITIONS
-from affect.data import remote
 from affect.data.manifest import is_recording_name
 from affect.errors import UserError
 
@@ -75,7 +75,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Found:
+class CorpusListing:
     """What a layout found.
 
     Attributes:
@@ -100,12 +100,12 @@ class Corpus:
     def files(self) -> frozenset[str]:
         """All files, relative to the folder."""
         if self._files is None:
-            self._files = remote.list_files(self.root)
+            self._files = storage.list_files(self.root)
         return self._files
 
     def has(self, relative: str) -> bool:
         """Whether there is this file; the folder need not be listed for it."""
-        return relative in self._files if self._files is not None else remote.exists(remote.join(self.root, relative))
+        return relative in self._files if self._files is not None else storage.exists(storage.join(self.root, relative))
 
     def pick(self, folder: str, stem: str, suffixes: tuple[str, ...]) -> str | None:
         """The file of that name with the first suffix that there is, in upper or lower case."""

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from affect.errors import UserError
 from tfrecords_tools.corpora import labels
-from tfrecords_tools.corpora.recording import Corpus, Found, Recording, Source
+from tfrecords_tools.corpora.recording import Corpus, CorpusListing, Recording, Source
 
 _COLUMNS = ["recording", "partition", "audio", "video", "labels"]
 _OPTIONAL_COLUMN = "subject"
@@ -26,7 +26,7 @@ def recognises(text: str) -> bool:
     return set(_COLUMNS) <= {cell.strip(' "\r').lower() for cell in re.split("[,;\t]", text.split("\n", 1)[0])}
 
 
-def find_recordings(corpus: Corpus, name: str, text: str) -> Found:
+def find_recordings(corpus: Corpus, name: str, text: str) -> CorpusListing:
     """Lists the recordings in the table's order.
 
     Args:
@@ -45,11 +45,11 @@ def find_recordings(corpus: Corpus, name: str, text: str) -> Found:
         raise UserError(f"{name}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
 
 
-def _read_rows(corpus: Corpus, name: str, reader) -> Found:
+def _read_rows(corpus: Corpus, name: str, reader) -> CorpusListing:
     header = [cell.strip().lower() for cell in next(reader, [])]
     if not set(_COLUMNS) <= set(header) <= {*_COLUMNS, _OPTIONAL_COLUMN} or len(set(header)) != len(header):
         raise UserError(f"{name}: expected the header {','.join(_COLUMNS)}, got {','.join(header) or 'nothing'}")
-    found, lines = Found([]), {}
+    found, lines = CorpusListing([]), {}
     for row in reader:
         if not any(cell.strip() for cell in row):
             continue

@@ -8,7 +8,7 @@ Ratings_affective_behaviour_CCC_centred/{arousal,valence}/P16.csv   time,gold st
 from affect.config import DIMENSIONS
 from tfrecords_tools.corpora import labels
 from tfrecords_tools.corpora.by_subject import find_by_subject, subjects_in
-from tfrecords_tools.corpora.recording import Corpus, Found
+from tfrecords_tools.corpora.recording import Corpus, CorpusListing
 from tfrecords_tools.corpora.split import Split
 
 _VIDEO, _RATINGS = "Video_recordings_MP4", "Ratings_affective_behaviour_CCC_centred"
@@ -19,6 +19,6 @@ def recognises(corpus: Corpus) -> bool:
     return bool(subjects_in(corpus, [_VIDEO, *(f"{_RATINGS}/{dimension}" for dimension in DIMENSIONS)]))
 
 
-def find_recordings(corpus: Corpus, split: Split) -> Found:
+def find_recordings(corpus: Corpus, split: Split) -> CorpusListing:
     """Lists the recordings, see `find_by_subject`."""
     return find_by_subject(corpus, split, None, _VIDEO, _RATINGS, labels.from_gold_csv)

@@ -1,0 +1,95 @@
+"""What a person watches while a run trains: TensorBoard's curves, and pictures of predictions and of learnt filters.
+
+tensorboard/train/        loss, CCC, gradient norm, learning rate, frames per second, share of time waiting for input
+tensorboard/validation/   loss and CCC on dev
+tensorboard/pictures/     predictions over gold of two dev recordings; conv 1's filters and what they let through
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from affect import figures
+from affect.config import DIMENSIONS, Experiment
+from affect.data.dataset import dev_dataset
+from affect.data.manifest import Manifest, RecordingEntry
+from affect.data.windows import WHOLE_DATASET
+from affect.runs import RunFolder
+
+_RECORDINGS_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What is drawn.
+
+    Attributes:
+      picture_epochs: epochs between two sets of pictures; 0 draws none.
+      histogram_epochs: epochs between two sets of weight histograms; 0 draws none.
+      profile_steps: first and last update to profile, counted from the start of this process; None profiles nothing.
+    """
+
+    picture_epochs: int = 1
+    histogram_epochs: int = 0
+    profile_steps: tuple[int, int] | None = None
+
+
+def views(
+    run: RunFolder, experiment: Experiment, manifest: Manifest, dev_entries: list[RecordingEntry], options: ViewOptions
+) -> list[keras.callbacks.Callback]:
+    """The callbacks that write `run.tensorboard`."""
+    curves = keras.callbacks.TensorBoard(
+        run.tensorboard,
+        histogram_freq=options.histogram_epochs,
+        write_graph=False,
+        profile_batch=options.profile_steps or 0,
+    )
+    if not options.picture_epochs:
+        return [curves]
+    return [curves, Pictures(run, experiment, manifest, dev_entries[:_RECORDINGS_SHOWN], options.picture_epochs)]
+
+
+class Pictures(keras.callbacks.Callback):
+    """Draws predictions and filters every few epochs."""
+
+    def __init__(
+        self, run: RunFolder, experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], epochs: int
+    ):
+        super().__init__()
+        self._folder = run.tensorboard / "pictures"
+        self._experiment = experiment
+        self._manifest = manifest
+        self._entries = entries
+        self._epochs = epochs
+
+    def on_train_begin(self, logs=None):
+        """Opens the event file and prepares the prediction."""
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+        self._predict = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws where it is due."""
+        if (epoch + 1) % self._epochs:
+            return
+        drawn = {f"predictions/{entry.name}": self._prediction_over_gold(entry) for entry in self._entries}
+        if self._experiment.modality != "video":
+            kernel = self.model.get_layer("audio_net").get_layer("conv1").kernel.numpy()[:, 0]
+            drawn["filters/conv1"] = figures.filter_responses(kernel, self._manifest.sample_rate_hz)
+        with self._writer.as_default(step=epoch):
+            for tag, figure in drawn.items():
+                tf.summary.image(tag, tf.image.decode_png(figures.to_png(figure), channels=3)[None])
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        self._writer.close()
+
+    def _prediction_over_gold(self, entry: RecordingEntry):
+        predicted, gold = [], []
+        for inputs, labels, mask in dev_dataset(self._experiment, self._manifest, [entry], 1, WHOLE_DATASET):
+            predicted.append(self._predict(inputs).numpy()[mask.numpy()])
+            gold.append(labels.numpy()[mask.numpy()])
+        curves = np.concatenate(predicted), np.concatenate(gold)
+        return figures.prediction_over_gold(*curves, self._manifest.frame_rate_hz, DIMENSIONS, entry.name)

@@ -1,0 +1,38 @@
+"""A run folder to its trained network: the best weights, loaded into the architecture that its config describes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from affect.config import Experiment
+from affect.errors import UserError
+from affect.models.network import build_network
+from affect.runs import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A run's experiment with its network and best weights."""
+
+    run: RunFolder
+    experiment: Experiment
+    network: keras.Model
+
+    @classmethod
+    def load(cls, run_dir: Path) -> "TrainedNetwork":
+        """Rebuilds the network of a run folder and loads its best weights.
+
+        Raises:
+          UserError: no run folder, no weights in it yet, or weights of another architecture.
+        """
+        run = RunFolder(run_dir)
+        experiment = run.read_config()
+        if not run.best_weights.is_file():
+            raise UserError(f"{run_dir} has no {run.best_weights.name} yet; did its training finish an epoch?")
+        network = build_network(experiment.model, experiment.modality)
+        try:
+            network.load_weights(run.best_weights)
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(f"{run.best_weights} does not fit the network of {run.config}: {error}") from error
+        return cls(run, experiment, network)

@@ -1,0 +1,59 @@
+"""What network, LongConv1D and CCC put out for fixed weights and inputs, on whatever backend Keras was started with.
+
+python -m tests.helpers.backend_outputs OUT.npz
+"""
+
+import sys
+
+import keras
+import numpy as np
+
+from affect.config import ModelConfig
+from affect.learning.ccc import CCCLoss, ConcordanceCC
+from affect.models.long_conv import LongConv1D
+from affect.models.network import build_network
+from affect.models.stepping import build_stepping_network, copy_weights, start_state, step
+
+CONFIG = ModelConfig(
+    frame_samples=16, audio_filters=(3, 4), audio_taps=(9, 24), audio_pool=2, audio_channel_pool=2, crop_size=32,
+    video_net="narrow", video_width=2, video_blocks=(1, 1, 1, 1), video_scaling="imagenet", lstm_units=(5, 6),
+)  # fmt: skip
+
+
+def outputs() -> dict[str, np.ndarray]:
+    """Named results; the same numbers on every backend."""
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(2, 700, 3)).astype(np.float32)
+    layer = LongConv1D(4, 250, method="fft")
+    layer.build(signal.shape)
+    layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
+
+    network = build_network(CONFIG, "audiovisual")
+    by_path = sorted(network.weights, key=lambda weight: weight.path)
+    for weight in by_path:
+        weight.assign(0.2 * rng.normal(size=weight.shape) ** 2)
+    frames = {
+        "audio": rng.normal(size=(2, 6, 16)).astype(np.float32),
+        "video": rng.integers(0, 256, size=(2, 6, 32, 32, 3)).astype(np.uint8),
+    }
+    stepping = build_stepping_network(CONFIG, "audiovisual")
+    copy_weights(network, stepping)
+    stepped, _, _ = step(stepping, frames | {"present": np.ones((2, 6), bool)}, start_state(stepping, 2))
+
+    gold, predicted = rng.normal(size=(2, 2, 50, 2)).astype(np.float32)
+    mask = rng.uniform(size=(2, 50)) < 0.8
+    metric = ConcordanceCC(1)
+    for example in range(2):
+        metric.update_state(gold[example : example + 1], predicted[example : example + 1], mask[example : example + 1])
+    results = {
+        "long_conv": layer(signal),
+        "network": network(frames),
+        "stepped": stepped,
+        "loss": CCCLoss()(gold, predicted, mask),
+        "metric": metric.result(),
+    }
+    return {name: keras.ops.convert_to_numpy(value) for name, value in results.items()}
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], backend=keras.backend.backend(), **outputs())

@@ -1,0 +1,117 @@
+"""One SGD step of two small networks under a strategy, written to a file: `python -m tests.helpers.strategy_step NAME FILE`.
+
+NAME is one_device, mirrored (two virtual CPUs), or multi_worker (TF_CONFIG says which). What comes out must not depend
+on it. The halves of the batch have different means and masks, so that a mean of the replicas' own CCCs would show.
+"""
+
+import sys
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from affect.config import ModelConfig, TrainConfig
+from affect.learning.loop import Loop, Totals, compile_network
+from affect.learning.strategy import WorkerContext, make_strategy, workers_agree
+from affect.models.network import build_network
+
+CONFIG = {
+    "frame_samples": 16, "audio_filters": (3, 4), "audio_taps": (5, 4), "audio_channel_pool": 2, "audio_framed": True,
+    "crop_size": 32, "video_net": "narrow", "video_width": 4, "video_blocks": (1, 1, 1, 1), "video_stem_stride": 2,
+    "video_scaling": "unit", "lstm_units": (5,), "weight_decay": 1e-2,
+}  # fmt: skip
+WINDOWS, FRAMES = 4, 8
+
+
+def whole_batch():
+    """Inputs of both modalities, labels, mask."""
+    rng = np.random.default_rng(0)
+    audio = rng.normal(size=(WINDOWS, FRAMES, 16)).astype(np.float32)
+    video = rng.integers(0, 255, size=(WINDOWS, FRAMES, 32, 32, 3)).astype(np.uint8)
+    labels = rng.uniform(-0.2, 0.2, size=(WINDOWS, FRAMES, 2)).astype(np.float32)
+    video[:2] //= 3
+    labels[:2] += 0.5
+    mask = rng.random((WINDOWS, FRAMES)) < 0.8
+    mask[3, 3:] = False
+    return {"audio": audio, "video": video}, labels, mask
+
+
+def network(modality, dropout=0.0):
+    """Compiled with plain SGD, rate 1: the change of a weight is its gradient.
+
+    The video net computes in float64: in float32 its gradient changes by more than 1e-5 when the batch is merely
+    permuted, since Keras' synchronised batch norm takes E[x^2] - E[x]^2.
+    """
+    keras.utils.set_random_seed(1)
+    precision = "float64" if modality == "video" else "float32"
+    keras.config.set_dtype_policy(precision)
+    # The head is float32 whatever the policy, and a reduction takes gradients of one type only.
+    with mock.patch("affect.models.network.head", lambda _: keras.layers.Dense(2, name="predictions")):
+        model = build_network(ModelConfig(**CONFIG, dropout=dropout), modality)
+    keras.config.set_dtype_policy("float32")
+    compile_network(model, TrainConfig())
+    model.compile(optimizer=keras.optimizers.SGD(1.0), loss=model.loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def batches(strategy, modality):
+    """The one batch, each replica's part on its device."""
+    inputs, labels, mask = whole_batch()
+    share = WorkerContext.of(strategy).share()
+    per_replica = WINDOWS // strategy.num_replicas_in_sync
+
+    def own(_):
+        dataset = tf.data.Dataset.from_tensor_slices(({modality: inputs[modality]}, labels, mask))
+        return dataset.skip(share.worker * share.replicas * per_replica).batch(per_replica).take(share.replicas)
+
+    return strategy.distribute_datasets_from_function(own)
+
+
+def main(name, path):
+    """Writes losses, gradient norms, weights before and after, evaluation logs and dropout masks."""
+    if name == "mirrored":
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+    strategy = make_strategy(name)
+    place = WorkerContext.of(strategy)
+    results = {"replicas": place.replicas, "agree": workers_agree(strategy, 3)}
+    results["disagree"] = workers_agree(strategy, place.worker)
+    for modality in ("audio", "video"):
+        with strategy.scope():
+            model = network(modality)
+            loop = Loop(model, seed=0)
+        (batch,) = batches(strategy, modality)
+        results |= {
+            f"{modality}/eval/{name}": value for name, value in loop.evaluate(batches(strategy, modality)).items()
+        }
+        results |= {f"{modality}/before/{i}": value for i, value in enumerate(model.get_weights())}
+        loss, norm, totals = loop.train_step(batch, 0, Totals.of([]))
+        results |= {f"{modality}/after/{i}": value for i, value in enumerate(model.get_weights())}
+        results |= {f"{modality}/loss": loss, f"{modality}/norm": norm, f"{modality}/totals": totals.to_list()}
+    results["masks"] = dropout_masks(strategy)
+    np.savez(path, **results)
+
+
+def dropout_masks(strategy):
+    """What one dropout layer keeps, on every replica of this process, in one step: [replicas, cells]."""
+    with strategy.scope():
+        model = network("audio", dropout=0.5)
+        loop = Loop(model, seed=0)
+    layer = model.get_layer("audio_dropout")
+
+    @tf.function
+    def masks():
+        def on_replica():
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            with keras.StatelessScope(loop.dropout_seeds(tf.constant(5), replica)):
+                return layer(tf.ones((1, 50, layer.input.shape[-1])), training=True)
+
+        return strategy.run(on_replica)
+
+    return [np.ravel(mask) for mask in strategy.experimental_local_results(masks())]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

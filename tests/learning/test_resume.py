@@ -1,0 +1,162 @@
+"""Runs that are killed: continued, they end with the weights of an uninterrupted run."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import REPOSITORY, error_lines, made_once, run_command
+from tests.learning.test_strategies import finish, start_workers
+
+STEPS = 60
+
+
+def flags(data_dir, run_dir, *more):
+    """Sixty steps in six epochs, with dropout and augmentation, and a checkpoint every third step."""
+    return [
+        "train.py", "--preset=demo", "--modality=video", f"--data_dir={data_dir}", f"--run_dir={run_dir}",
+        "--set=train.epochs=6", "--set=train.batch_size=2", "--set=data.window_frames=18", "--set=augment.enabled=true",
+        "--set=train.plateau_epochs=1", "--picture_epochs=0", "--checkpoint_steps=3", *more,
+    ]  # fmt: skip
+
+
+def state(run_dir, step=STEPS):
+    """Every number of a checkpoint: weights, batch norm, Adam's moments, learning rate."""
+    reader = tf.train.load_checkpoint(str(run_dir / f"checkpoints/step-{step}/state"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
+
+
+def assert_same_run(run_dir, reference):
+    ours, theirs = state(run_dir), state(reference)
+    assert ours.keys() == theirs.keys() and len(ours) > 50
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, atol=1e-6, err_msg=name)
+    ours, theirs = (
+        json.loads((run / f"checkpoints/step-{STEPS}/progress.json").read_text()) for run in (run_dir, reference)
+    )
+    assert ours == theirs
+    logs = [(run / "training.csv").read_text().splitlines() for run in (run_dir, reference)]
+    assert [row.split(",")[0] for row in logs[0]] == [row.split(",")[0] for row in logs[1]]
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(data_dir, tmp_path_factory, worker_id):
+    def make(run_dir):
+        done = run_command(*flags(data_dir, run_dir))
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, worker_id, "uninterrupted", make)
+
+
+def writing(checkpoints):
+    """Whether a checkpoint is being written right now."""
+    return any(checkpoints.glob(".*.step-*"))
+
+
+def kill_once(arguments, checkpoints, rng, during_write):
+    """Starts a run and kills it: while it writes a checkpoint, or a moment after it has written one.
+
+    Returns:
+      What was on the disk when it died, or None if it came to its end before.
+    """
+    process = subprocess.Popen([sys.executable, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    before = set(checkpoints.glob("step-*"))
+    writes, delay = rng.randrange(1, 5), rng.uniform(0.0, 0.4)
+    while process.poll() is None:
+        if during_write and writing(checkpoints):
+            writes -= 1
+            if writes <= 0:
+                break
+            while writing(checkpoints) and process.poll() is None:
+                time.sleep(0.0005)
+        elif not during_write and set(checkpoints.glob("step-*")) - before:
+            time.sleep(delay)
+            break
+        time.sleep(0.0005)
+    if process.poll() is not None:
+        assert process.returncode == 0
+        return None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return sorted(path.name for path in checkpoints.iterdir())
+
+
+def interrupted(data_dir, run_dir, kills, seed):
+    """Kills a run as often as asked, then lets it end; logs every kill. `kills`: True for one during a write."""
+    rng, done = random.Random(seed), []
+    for during_write in kills:
+        left = kill_once(flags(data_dir, run_dir), run_dir / "checkpoints", rng, during_write)
+        if left is None:
+            break
+        done.append(during_write and any(name.startswith(".") for name in left))
+        print(f"kill {len(done)}, {'while writing' if done[-1] else 'between writes'}: {left}")
+    finished = run_command(*flags(data_dir, run_dir))
+    assert finished.returncode == 0, finished.stderr
+    assert not writing(run_dir / "checkpoints")
+    return done
+
+
+def test_a_killed_run_continues_to_the_same_weights(data_dir, uninterrupted, tmp_path):
+    done = interrupted(data_dir, tmp_path / "run", kills=[False, True], seed=1)
+    assert done == [False, True]
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_points_change_nothing(data_dir, uninterrupted, tmp_path):
+    kills = [False, True, False, False, True, False, True, False, True, False]
+    done = interrupted(data_dir, tmp_path / "run", kills, seed=int.from_bytes(os.urandom(4), "little"))
+    assert len(done) == 10 and sum(done) >= 3
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_lost_steps_are_stated(data_dir, uninterrupted, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(uninterrupted, run_dir)
+    (data,) = (run_dir / f"checkpoints/step-{STEPS}").glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:-1000])
+    done = run_command(*flags(data_dir, run_dir))
+    assert done.returncode == 0, done.stderr
+    assert f"checkpoints/step-{STEPS} cannot be read" in done.stdout
+    assert "using step-57, 3 steps are lost" in done.stdout
+    assert_same_run(run_dir, uninterrupted)
+
+    for data in (run_dir / "checkpoints").glob("*/*.data-*"):
+        data.write_bytes(b"")
+    (line,) = error_lines(run_command(*flags(data_dir, run_dir)))
+    assert line.startswith("error: ") and line.endswith("start again in another --run_dir")
+
+
+def test_a_worker_that_dies_ends_the_others_and_all_continue(data_dir, tmp_path):
+    run_dir = tmp_path / "run"
+    arguments = flags(data_dir, run_dir, "--set=train.plateau_epochs=0", "--set=train.epochs=1000")
+    workers = start_workers(arguments, arguments)
+    deadline = time.time() + 240
+    while not (run_dir / "checkpoints").exists() or not any((run_dir / "checkpoints").glob("step-*")):
+        assert time.time() < deadline and workers[0].poll() is None, finish(workers, 30)
+        time.sleep(0.1)
+    workers[1].kill()
+    died = time.time()
+    printed = finish(workers, timeout=120)[0]
+    assert time.time() - died < 60
+    assert workers[0].returncode == 2
+    assert "error: another worker is gone; start all of them again, and they continue" in printed
+    assert "Traceback" not in printed
+
+    newest = max(int(path.name[5:]) for path in (run_dir / "checkpoints").glob("step-*"))
+    config = json.loads((run_dir / "config.json").read_text())
+    config["train"]["epochs"] = epochs = newest // 10 + 1
+    (run_dir / "config.json").write_text(json.dumps(config))
+    workers = start_workers(*[[*arguments[:-1], f"--set=train.epochs={epochs}"]] * 2)
+    printed = finish(workers)
+    assert [worker.returncode for worker in workers] == [0, 0], printed
+    assert all(f"continuing {run_dir} after epoch" in text for text in printed)
+    assert json.loads((run_dir / "environment.json").read_text())["workers"] == 2

@@ -1,0 +1,318 @@
+"""Files that are not what they should be: each gives one line that names the fault; nothing is left half-written."""
+
+import json
+import os
+import re
+import shutil
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from affect.errors import UserError
+from tests.conftest import error_lines, made_once, run_command
+from tests.helpers import trees
+from tfrecords_tools.corpora.layouts import find_corpus
+from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.shards import Preprocessing
+
+
+@pytest.fixture(scope="module")
+def sound_trees(tmp_path_factory, worker_id):
+    """Trees in which nothing is wrong, by layout."""
+
+    def make(path):
+        trees.avec2016_tree(path / "avec2016", boxes=True)
+        trees.write_lines(
+            path / "avec2016/recordings_video_frame_time/train_1.csv",
+            ["frame;time", *(f"{k};{k / 25:.2f}" for k in range(trees.FRAMES))],
+        )
+        trees.recola_tree(path / "recola")
+        trees.tzirakis_tree(path / "tzirakis")
+        trees.table_tree(path / "table")
+
+    return made_once(tmp_path_factory, worker_id, "sound_trees", make)
+
+
+def text(path, old, new):
+    """Replaces text in a file; the old text must be there."""
+    content = path.read_text(encoding="utf-8")
+    assert old in content
+    path.write_text(content.replace(old, new, 1), encoding="utf-8")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def write_png_as_video(path):
+    """A picture of 15 000 x 15 000 black pixels in 30 kB."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(bytes(15_000 * (15_000 // 8 + 1)))
+    header = struct.pack(">IIBBBBB", 15_000, 15_000, 1, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    path.write_bytes(png)
+
+
+def write_sound_without_pictures(path):
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("aac", rate=44_100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44_100), np.float32), "fltp", "mono")
+        frame.sample_rate = 44_100
+        container.mux(track.encode(frame))
+        container.mux(track.encode())
+
+
+def header_claims(path, rate_hz):
+    """A WAV whose header claims another sampling rate."""
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate_hz.to_bytes(4, "little")
+    path.write_bytes(bytes(content))
+
+
+def codes(path, known, unknown):
+    """Renames a codec in an mp4's table of samples."""
+    content = path.read_bytes()
+    at = content.rindex(known)
+    path.write_bytes(content[:at] + unknown + content[at + 4 :])
+
+
+def write_hours_of_silence(path):
+    """FLAC under the name of a WAV, half a megabyte."""
+    with soundfile.SoundFile(path, "w", 2_000, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(20):
+            file.write(np.zeros(2_000 * 3_600, np.int16))
+
+
+def link_loop(path):
+    path.unlink()
+    os.symlink(path.with_suffix(".b"), path)
+    os.symlink(path, path.with_suffix(".b"))
+
+
+def folder_loop(folder):
+    shutil.rmtree(folder)
+    os.symlink(folder.parent, folder)
+
+
+WAV, MP4, BOXES = (
+    "recordings_audio/train_1.wav",
+    "recordings_video/train_1.mp4",
+    "features_video_face_bounding_box/train_1.arff",
+)
+GOLD, TIMES = "ratings_gold_standard/arousal/train_1.arff", "recordings_video_frame_time/train_1.csv"
+RECOLA = "RECOLA-Annotation/emotional_behaviour/arousal/P16.csv"
+TZIRAKIS = "Ratings_affective_behaviour_CCC_centred/valence/P16.csv"
+LABELS = "labels/anna.csv"
+ROW = "anna,train,sound/anna voice.wav,anna.mp4,labels/anna.csv"
+
+# What is done to a sound tree, and what the message then says.
+FAULTS = {
+    "empty wav": ("avec2016", WAV, lambda p: p.write_bytes(b""), "train_1.wav: cannot be decoded as sound"),
+    "garbage wav": ("avec2016", WAV, lambda p: p.write_bytes(b"RIFFnonsense"), "cannot be decoded as sound"),
+    "wav cut": ("avec2016", WAV, truncate, "sound, pictures and labels differ in length (audio 2.00 s"),
+    "wav without samples": ("avec2016", WAV, lambda p: soundfile.write(p, np.zeros(0), 44_100), "holds no sound"),
+    "wav with NaN": (
+        "avec2016", WAV, lambda p: soundfile.write(p, np.full(176_400, np.nan), 44_100, subtype="FLOAT"),
+        "samples that are NaN or infinite",
+    ),
+    "wav of 1 MHz": ("avec2016", WAV, lambda p: header_claims(p, 1_000_000), "1000000 samples per second"),
+    "wav of 3 Hz": ("avec2016", WAV, lambda p: header_claims(p, 3), "3 samples per second is not a rate of sound"),
+    "empty mp4": ("avec2016", MP4, lambda p: p.write_bytes(b""), "train_1.mp4: cannot be decoded as video"),
+    "mp4 cut": ("avec2016", MP4, truncate, "train_1.mp4: cannot be decoded as video"),
+    "text as mp4": ("avec2016", MP4, lambda p: p.write_text("hello"), "cannot be decoded as video"),
+    "mp4 without pictures": ("avec2016", MP4, write_sound_without_pictures, "has no video track"),
+    "huge picture as video": ("avec2016", MP4, write_png_as_video, "15000 x 15000 pixels"),
+    "video of two pictures": (
+        "avec2016", MP4, lambda p: trees.write_video(p, trees.face_pictures(2)),
+        "differ in length (audio 4.00 s, video 0.08 s",
+    ),
+    "pictures years apart": (
+        "tzirakis", "Video_recordings_MP4/P16.mp4",
+        lambda p: trees.write_video(p, trees.face_pictures(2), [0.0, 20_000.0]), "no picture for 20000 s",
+    ),
+    "mp4 without its sound": (
+        "tzirakis", "Video_recordings_MP4/P16.mp4", lambda p: trees.write_video(p, trees.face_pictures()),
+        "P16.mp4: has no sound track",
+    ),
+    "link that leads in circles": ("avec2016", MP4, link_loop, "missing: recordings_video/train_1.mp4"),
+    "folder that holds itself": (
+        "avec2016", "recordings_audio", folder_loop, "missing: recordings_audio/train_1.wav",
+    ),
+    "empty arff": ("avec2016", GOLD, lambda p: p.write_bytes(b""), "train_1.arff: has no @data line"),
+    "arff cut in a row": ("avec2016", GOLD, lambda p: text(p, ",3.96,", ","), "was it cut?"),
+    "arff of fewer rows": ("avec2016", GOLD, truncate, "ratings_gold_standard"),
+    "arff with a word": ("avec2016", GOLD, lambda p: text(p, ",0.04,", ",soon,"), "line 10: 'frameTime' is 'soon'"),
+    "arff with NaN": (
+        "avec2016", GOLD, lambda p: p.write_text(p.read_text().rsplit(",", 1)[0] + ",nan\n"),
+        "line 109: the rating is nan",
+    ),
+    "arff with ?": (
+        "avec2016", GOLD, lambda p: p.write_text(p.read_text().rsplit(",", 1)[0] + ",?\n"),
+        "line 109: the rating is nan",
+    ),
+    "arff unsorted": ("avec2016", GOLD, lambda p: text(p, ",0.08,", ",0.02,"), "line 11: time 0.02 after 0.04"),
+    "arff time twice": ("avec2016", GOLD, lambda p: text(p, ",0.08,", ",0.04,"), "line 11: time 0.04 again"),
+    "arff off the grid": ("avec2016", GOLD, lambda p: text(p, ",3.96,", ",3.98,"), "a rating at 3.98 s where 3.96 s"),
+    "arff of other columns": ("avec2016", GOLD, lambda p: text(p, "GoldStandard", "Silver"), "expected columns"),
+    "arff beyond the scale": (
+        "avec2016", GOLD, lambda p: p.write_text(p.read_text().rsplit(",", 1)[0] + ",77\n"), "ratings lie in [-1, 1]",
+    ),
+    "boxes not in pixels": (
+        "avec2016", BOXES,
+        lambda p: p.write_text(p.read_text().replace(",90,100", ",0.2,0.3")), "boxes must be in pixels",
+    ),
+    "boxes outside the pictures": (
+        "avec2016", BOXES,
+        lambda p: p.write_text(re.sub(r",[-.0-9]+,[-.0-9]+,90,100", ",5000,5000,90,100", p.read_text())),
+        "does not lie in the video's pictures of 320 x 240 pixels",
+    ),
+    "boxes as corners": ("avec2016", BOXES, lambda p: text(p, "width", "right"), "boxes must be left, top, width and"),
+    "video of an unknown codec": ("avec2016", MP4, lambda p: codes(p, b"avc1", b"xxxx"), "coded in a way that"),
+    "sound of an unknown codec": (
+        "tzirakis", "Video_recordings_MP4/P16.mp4", lambda p: codes(p, b"alac", b"zzzz"),
+        "its sound is coded in a way that is not known",
+    ),
+    "flac of twenty hours": ("avec2016", WAV, write_hours_of_silence, "longer than 6 hours"),
+    "labels for 30 years": (
+        "table", LABELS, lambda p: p.write_text("time,arousal,valence\n0,0,0\n1e9,0,0\n"), "times in milliseconds?",
+    ),
+    "ratings after what counts": (
+        "recola", RECOLA, lambda p: p.write_text("time;FM1 ;FM2 \n301;0;0\n301.04;0;0\n"), "no rating in the first",
+    ),
+    "a quotation mark not closed": (
+        "table", "corpus.csv", lambda p: text(p, ROW, ROW + '\nben,"' + "x" * 200_000), "mark not closed?",
+    ),
+    "a name of 120 bytes": ("table", "corpus.csv", lambda p: text(p, "anna,", "\u8a71" * 40 + ","), "up to 100 bytes"),
+    "a table from a spreadsheet": (
+        "table", "corpus.csv", lambda p: p.write_text(p.read_text().replace(",", ";")), "expected the header",
+    ),
+    "boxes of five values": (
+        "avec2016", BOXES, lambda p: text(p, "@attribute height numeric", "@attribute height string"),
+        "left, top, width",
+    ),
+    "fewer frame times than pictures": (
+        "avec2016", TIMES, lambda p: p.write_text("".join(p.read_text().splitlines(True)[:90])),
+        "more pictures than its 89 listed frame times",
+    ),
+    "frame times go back": ("avec2016", TIMES, lambda p: text(p, "7;0.28", "7;0.01"), "line 9: time 0.01 after 0.24"),
+    "ratings separated by commas": (
+        "recola", RECOLA, lambda p: p.write_text(p.read_text().replace(";", ",")),
+        "line 1: one column; are they separated by ';'?",
+    ),
+    "ratings with a hole": ("recola", RECOLA, lambda p: text(p, "0.04;", "0.04;;"), "line 3: 8 cell(s) where 7"),
+    "ratings with an empty cell": (
+        "recola", RECOLA, lambda p: p.write_text(p.read_text().replace(";0.1000\n", ";\n", 1)),
+        "line 2: '' is not a number",
+    ),
+    "ratings not UTF-8": (
+        "recola", RECOLA, lambda p: p.write_bytes(p.read_bytes().replace(b"FM1", b"F\xe9")), "byte 0xE9 is not UTF-8",
+    ),
+    "gold standard with a header": (
+        "tzirakis", TZIRAKIS, lambda p: p.write_text("time,gold\n" + p.read_text()),
+        "'time' is",
+    ),
+    "gold standard of three columns": (
+        "tzirakis", TZIRAKIS, lambda p: p.write_text(p.read_text().replace("\n", ",0\n")), "expected two columns",
+    ),
+    "table in Latin-1": (
+        "table", "corpus.csv", lambda p: p.write_bytes(p.read_bytes().replace(b"anna,", b"Ren\xe9,")),
+        "line 2: byte 0xE9",
+    ),
+    "table of other columns": ("table", "corpus.csv", lambda p: text(p, "recording,", "name,"), "none of the layouts"),
+    "table without rows": ("table", "corpus.csv", lambda p: text(p, ROW, ""), "lists no recordings"),
+    "table with a short row": ("table", "corpus.csv", lambda p: text(p, ROW, "anna,train"), "line 2: 2 cell(s)"),
+    "name with a space": ("table", "corpus.csv", lambda p: text(p, "anna,", "anna b,"), "line 2: recording 'anna b'"),
+    "name with a quote": ("table", "corpus.csv", lambda p: text(p, "anna,", "an'na,"), "recording \"an'na\""),
+    "name that leaves the folder": (
+        "table", "corpus.csv", lambda p: text(p, "anna,", "../anna,"),
+        "recording '../anna'",
+    ),
+    "name that is absolute": ("table", "corpus.csv", lambda p: text(p, "anna,", "/tmp/anna,"), "recording '/tmp/anna'"),
+    "name without letters": ("table", "corpus.csv", lambda p: text(p, "anna,", "..,"), "recording '..'"),
+    "name twice": ("table", "corpus.csv", lambda p: text(p, ROW, f"{ROW}\nANNA{ROW[4:]}"), "ANNA is already in line 2"),
+    "partition that is none": (
+        "table", "corpus.csv", lambda p: text(p, ",train,", ",training,"),
+        "partition 'training'",
+    ),
+    "path that leaves the folder": (
+        "table", "corpus.csv", lambda p: text(p, "anna.mp4", "../../etc/passwd"), "video '../../etc/passwd' must be",
+    ),
+    "path that is absolute": (
+        "table", "corpus.csv", lambda p: text(p, "anna.mp4", "/etc/passwd"),
+        "video '/etc/passwd'",
+    ),
+    "path to nothing": ("table", "corpus.csv", lambda p: text(p, "anna.mp4", "berta.mp4"), "missing: berta.mp4"),
+    "neither sound nor pictures": (
+        "table", "corpus.csv", lambda p: text(p, ROW, "anna,train,,,labels/anna.csv"), "neither audio nor video",
+    ),
+    "labels of other columns": ("table", LABELS, lambda p: text(p, "arousal", "anger"), "header time,arousal,valence"),
+    "labels at odd times": ("table", LABELS, lambda p: text(p, "\n1.5,", "\n1.55,"), "must come at a regular rate"),
+    "a picture as labels": ("table", LABELS, write_png_as_video, "is not UTF-8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_and_nothing_is_left(sound_trees, tmp_path, fault):
+    layout, relative, spoil, message = FAULTS[fault]
+    shutil.copytree(sound_trees / layout, tmp_path / "corpus", symlinks=True)
+    spoil(tmp_path / "corpus" / relative)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as refused:
+        make_tfrecords(find_corpus(str(tmp_path / "corpus")), tmp_path / "out", Preprocessing(), processes=1)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before  # nothing written outside the output folder, and nothing left in it
+
+
+def test_there_are_thirty_faults_and_more():
+    assert len(FAULTS) >= 30
+
+
+def test_without_a_fault_the_trees_are_sound(sound_trees, tmp_path):
+    for layout in ("avec2016", "recola", "tzirakis", "table"):
+        corpus = find_corpus(str(sound_trees / layout))
+        assert corpus.layout == layout
+        assert not make_tfrecords(corpus, tmp_path / layout, Preprocessing(), processes=1)
+
+
+def test_a_failed_recording_is_reported_the_others_are_kept_and_the_exit_code_is_two(sound_trees, tmp_path):
+    root = tmp_path / "corpus"
+    shutil.copytree(sound_trees / "table", root)
+    (root / "broken.mp4").write_bytes(b"garbage")
+    rows = [ROW, "ben,dev,,anna.mp4,labels/anna.csv", "carla,dev,,broken.mp4,labels/anna.csv"]
+    trees.write_lines(root / "corpus.csv", ["recording,partition,audio,video,labels", *rows])
+    command = ["-m", "tfrecords_tools.make_tfrecords", f"--corpus_dir={root}", f"--output_dir={tmp_path}/records"]
+    done = run_command(*command)
+    assert done.returncode == 2
+    (line,) = error_lines(done)
+    assert line.startswith("error: 1 of 3 recording(s) failed: carla: ") and "broken.mp4: cannot be decoded" in line
+    assert not (tmp_path / "records/manifest.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "records").glob("*/*.tfrecord")}
+    assert len(kept) == 2
+
+    (root / "broken.mp4").unlink()
+    shutil.copy(root / "anna.mp4", root / "broken.mp4")
+    make_tfrecords(find_corpus(str(root)), tmp_path / "records", Preprocessing(), processes=1)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # finished ones were not made again
+    manifest = json.loads((tmp_path / "records/manifest.json").read_text())
+    assert [entry["name"] for entry in manifest["recordings"]] == ["anna", "ben", "carla"]
+
+
+def test_failed_recordings_can_be_left_out_on_purpose(sound_trees, tmp_path):
+    root = tmp_path / "corpus"
+    shutil.copytree(sound_trees / "table", root)
+    (root / "broken.mp4").write_bytes(b"garbage")
+    rows = [ROW, "carla,dev,,broken.mp4,labels/anna.csv"]
+    trees.write_lines(root / "corpus.csv", ["recording,partition,audio,video,labels", *rows])
+    left_out = make_tfrecords(
+        find_corpus(str(root)), tmp_path / "records", Preprocessing(), allow_missing=True, processes=1
+    )
+    assert list(left_out) == ["carla"]
+    manifest = (tmp_path / "records/manifest.json").read_text()
+    assert "broken.mp4: cannot be decoded as video" in manifest and str(tmp_path) not in manifest

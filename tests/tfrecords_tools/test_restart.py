@@ -1,0 +1,198 @@
+"""make_tfrecords killed anywhere and started again: finished recordings are kept, and the end has the same bytes."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from affect.errors import UserError
+from tests.conftest import REPOSITORY, run_command
+from tfrecords_tools.corpora.layouts import find_corpus
+from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.shard_folder import OutputFolder
+from tfrecords_tools.shards import Preprocessing
+
+
+def content(folder):
+    """Every file below a folder, hidden ones too."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def start(corpus_dir, output_dir):
+    """The command, in a process group of its own."""
+    command = [sys.executable, "-m", "tfrecords_tools.make_tfrecords", f"--corpus_dir={corpus_dir}",
+               f"--output_dir={output_dir}"]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(corpus_dir, output_dir, **options):
+    return make_tfrecords(find_corpus(str(corpus_dir)), output_dir, Preprocessing(), processes=1, **options)
+
+
+def test_killed_while_a_shard_an_entry_and_the_manifest_are_written(corpus_dir, data_dir, tmp_path):
+    output = tmp_path / "records"
+    for name, finished in (("-00001.tfrecord", 0), ("dev_1.json", 2), ("manifest.json", 6)):
+        done = run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), name)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not (output / "manifest.json").exists()
+        assert len(list((output / ".unfinished/recordings").glob("[a-z]*.json"))) == finished
+    written = {path: path.stat().st_mtime_ns for path in output.glob("*/*.tfrecord")}
+    assert not finish(corpus_dir, output)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert content(output) == content(data_dir)
+    finish(corpus_dir, output)  # once more changes nothing
+    assert content(output) == content(data_dir)
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_parent(corpus_dir, tmp_path, signal_sent):
+    output = tmp_path / "records"
+    process = start(corpus_dir, output)
+    while not list(output.glob(".unfinished/staging-*")):
+        time.sleep(0.02)
+        assert process.poll() is None, process.stderr.read()
+    os.kill(process.pid, signal_sent)
+    said = process.communicate(timeout=30)[1]
+    if signal_sent != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "interrupted; finished recordings are kept, the same command goes on" in said
+        assert "Traceback" not in said
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline, "workers go on without their parent"
+        time.sleep(0.1)
+
+
+def test_a_recording_whose_files_have_changed_is_made_again(corpus_dir, tmp_path):
+    tree, output = tmp_path / "corpus", tmp_path / "records"
+    shutil.copytree(corpus_dir, tree)
+    run_command("-m", "tests.helpers.killed_while_writing", str(tree), str(output), "manifest.json")
+    before = {path: path.read_bytes() for path in output.glob("*/*.tfrecord")}
+    shutil.copy(tree / "recordings_audio/train_2.wav", tree / "recordings_audio/train_1.wav")
+    finish(tree, output)
+    changed = [path.name for path in before if path.read_bytes() != before[path]]
+    assert changed == ["train_1-00000-of-00001.tfrecord"]
+
+
+def test_other_settings_and_foreign_folders_are_refused(corpus_dir, data_dir, tmp_path):
+    copy = tmp_path / "records"
+    shutil.copytree(data_dir, copy)
+    (copy / "notes.txt").write_text("mine")
+    corpus = find_corpus(str(corpus_dir))
+    with pytest.raises(UserError, match=r"detect_every 5 there and 10 now; replace it with --overwrite"):
+        make_tfrecords(corpus, copy, Preprocessing(detect_every=10), processes=1)
+    with pytest.raises(UserError, match=r"has other recordings or partitions now \(dev_2\)"):
+        corpus.found.recordings.remove(next(one for one in corpus.found.recordings if one.name == "dev_2"))
+        make_tfrecords(corpus, copy, Preprocessing(), processes=1)
+    assert make_tfrecords(corpus, copy, Preprocessing(), overwrite=True, processes=1) == {}
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert len(manifest["recordings"]) == 5 and not list(copy.glob("dev/dev_2*"))
+    assert (copy / "notes.txt").read_text() == "mine"  # what is not ours is left alone
+
+    for overwrite in (False, True):
+        mine = tmp_path / "mine"
+        mine.mkdir(exist_ok=True)
+        (mine / "train").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="not empty, and make_tfrecords did not write it"):
+            finish(corpus_dir, mine, overwrite=overwrite)
+        assert (mine / "train").is_dir()
+
+
+def test_folders_of_others_are_never_cleared(corpus_dir, data_dir, tmp_path):
+    foreign = tmp_path / "site"
+    (foreign / "test").mkdir(parents=True)
+    (foreign / "test/thesis.tfrecord").write_text("years of work")
+    (foreign / "manifest.json").write_text('{"name": "a web page"}')
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="make_tfrecords did not write it"):
+            finish(corpus_dir, foreign, overwrite=overwrite)
+    assert (foreign / "test/thesis.tfrecord").read_text() == "years of work"
+
+    ours, elsewhere = tmp_path / "records", tmp_path / "disk"
+    shutil.copytree(data_dir, ours)
+    (ours / "dev").rename(elsewhere)
+    (ours / "dev").symlink_to(elsewhere)
+    (elsewhere / "photos.zip").write_text("mine")
+    (ours / "train/notes.txt").write_text("mine")
+    finish(corpus_dir, ours, overwrite=True)
+    assert (elsewhere / "photos.zip").exists() and (ours / "train/notes.txt").exists()
+    for place in ("/dev/null/records", str(ours / "manifest.json")):
+        with pytest.raises(UserError):
+            finish(corpus_dir, place)
+    with pytest.raises(UserError, match="--output_dir is empty"):
+        finish(corpus_dir, "")
+
+
+def test_a_finished_recording_whose_shards_are_gone_is_made_again(corpus_dir, data_dir, tmp_path):
+    output = tmp_path / "records"
+    run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), "manifest.json")
+    shutil.rmtree(output / "train")
+    (output / "dev/dev_1-00000-of-00001.tfrecord").write_bytes(b"")
+    (output / ".unfinished/recordings/dev_2.json").write_text('{"entry": [1], "made_of": {}}')
+    finish(corpus_dir, output)
+    assert content(output) == content(data_dir)
+
+
+def test_two_runs_do_not_write_into_one_folder(corpus_dir, tmp_path):
+    with OutputFolder(str(tmp_path / "records")).locked():
+        with pytest.raises(UserError, match="another make_tfrecords is writing it"):
+            finish(corpus_dir, tmp_path / "records")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_the_folder_is_the_same(corpus_dir, data_dir, tmp_path):
+    """Random moments, every third one waited for: a shard just being written, or everything done but the manifest."""
+    rng = random.Random()
+    expected, kills, while_writing, runs = content(data_dir), 0, 0, 0
+    while kills < 20:
+        runs += 1
+        output = tmp_path / f"records{runs}"
+        for _ in range(4):
+            if kills == 20:
+                break
+            kills += 1
+            if kills % 7 == 0:
+                done = run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), "manifest.json")
+                assert done.returncode == -signal.SIGKILL
+                while_writing += 1
+                print(f"kill {kills}: while the manifest was written")
+                break
+            process = start(corpus_dir, output)
+            if kills % 3 == 0:
+                while not list(output.glob(".unfinished/staging-*/*/*.tfrecord")) and process.poll() is None:
+                    time.sleep(0.001)
+                delay = 0.0
+            else:
+                while not list(output.glob(".unfinished/staging-*")) and process.poll() is None:
+                    time.sleep(0.001)
+                delay = rng.uniform(0.0, 5.0)
+                time.sleep(delay)
+            ended = process.poll() is not None
+            if not ended:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            writing = bool(list(output.glob(".unfinished/staging-*/*/*.tfrecord")))
+            while_writing += writing and not ended
+            finished = len(list(output.glob(".unfinished/recordings/[a-z]*.json")))
+            state = "too late" if ended else "a shard half written" if writing else "no shard open"
+            print(f"kill {kills}: {delay:.2f} s after work began, {finished} recordings finished, {state}")
+            if ended:
+                kills -= 1
+                break
+        finish(corpus_dir, output)
+        assert content(output) == expected
+    print(f"{kills} kills, {while_writing} while a shard or the manifest was being written, {runs} folders")
+    assert while_writing >= 5
