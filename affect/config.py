@@ -228,6 +228,11 @@ class Experiment:
             wanted = "imagenet where train.video_weights is"
             _require(self.model.video_scaling == "imagenet", "model.video_scaling", self.model.video_scaling, wanted)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The inputs that the network takes: "audio", "video" or both."""
+        return modalities_of(self.modality)
+
     def to_json(self) -> str:
         """The experiment as indented JSON; `from_json` gives an equal one."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -248,6 +253,17 @@ class Experiment:
         experiment = cls(modality=sections.pop("modality", "audiovisual"))
         changes = {section: _checked_section(experiment, section, values) for section, values in sections.items()}
         return _changed(experiment, changes)
+
+
+def modalities_of(modality: str) -> tuple[str, ...]:
+    """What is fused: "audio" and "video" for "audiovisual", itself for each of them.
+
+    Raises:
+      UserError: another modality.
+    """
+    if modality not in MODALITIES:
+        raise UserError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
+    return ("audio", "video") if modality == "audiovisual" else (modality,)
 
 
 def override(experiment: Experiment, assignments: list[str]) -> Experiment:

@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
+
+import msgspec
 
 from affect.errors import UserError
 
@@ -25,6 +28,8 @@ _WITH_TENSORFLOW_IO = ("s3", "http", "https", "az", "hdfs")
 _SCHEMES = (*_WITH_TENSORFLOW_IO, "gs")
 _READ_ONLY = ("http", "https")
 _MAX_FOLDERS = 5_000
+
+T = TypeVar("T")
 
 
 def is_remote(path: str | Path) -> bool:
@@ -89,13 +94,8 @@ def read_bytes(path: str) -> bytes:
 def write_bytes(path: str, content: bytes) -> None:
     """A whole file, all at once or not at all; its folder is made."""
     if not is_remote(path):
-        beside = Path(path).with_name(f".{os.getpid()}.{Path(path).name}")
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_bytes(content)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with atomic_write(Path(path)) as temporary:
+            temporary.write_bytes(content)
         return
 
     def write(files):
@@ -170,49 +170,80 @@ def check_writable(path: str) -> None:
         file_system(path)
 
 
-def read_json(path: Path) -> dict:
-    """Reads one of a run's JSON files.
+def read_json(path: str | Path, kind: type[T] = dict) -> T:
+    """Reads a JSON file, here or elsewhere, into a typed value.
+
+    Args:
+      path: the file.
+      kind: a `msgspec.Struct`, a dataclass, or a plain type; a Struct with `forbid_unknown_fields` refuses unknown keys.
 
     Raises:
-      UserError: missing, or not JSON.
+      UserError: missing, not JSON, or not of that kind; names the file and the field.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; was the run trained, and evaluated by eval.py?")
+    if not exists(str(path)):
+        raise UserError(f"{path} does not exist")
+    return decode_json(read_bytes(str(path)), kind, str(path))
+
+
+def decode_json(content: bytes | str, kind: type[T], source: str) -> T:
+    """JSON text to a typed value, as `read_json`.
+
+    Args:
+      content: the text, UTF-8.
+      kind: as in `read_json`.
+      source: names the content in errors.
+
+    Raises:
+      UserError: not JSON, or not of that kind.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{source}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{source}: not JSON ({error})") from error
+
+
+def encode_json(content: Any) -> str:
+    """A `msgspec.Struct`, a dataclass or plain values as indented JSON; equal content gives equal bytes."""
+    return json.dumps(msgspec.to_builtins(content), indent=2) + "\n"
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes `encode_json` of the content, complete or not at all."""
+    write_bytes(str(path), encode_json(content).encode())
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder and renames it to `path` once the block has ended well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, for a file or a new folder, and renames it once the block has ended well.
 
-    Nothing half-written is ever found under the final name; after an error what was written, a file or a new folder, is
-    gone.
+    Nothing half-written is ever found under the final name: an existing file or folder is replaced as a whole, and after
+    an error it stays and what was written is gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: Keras and others choose the format by it. `remove_leftovers` knows this form.
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary, old = (path.with_name(f".{os.getpid()}.{kind}{path.name}") for kind in ("", "old."))
     try:
         yield temporary
-        os.replace(temporary, path)
+        if temporary.is_dir() and path.is_dir():  # os.replace takes the place of an empty folder only
+            os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     finally:
-        _remove(temporary)
+        for leftover in (temporary, old):
+            remove(str(leftover))
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process was writing (`written_beside`) into this folder."""
+    """Removes what a killed process was writing (`atomic_write`) into this folder."""
     for path in folder.glob(".*"):
         if re.match(r"\.\d+\.", path.name):
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            remove(str(path))
 
 
 def file_system(path: str) -> ModuleType:

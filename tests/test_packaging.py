@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY, run_command
+from tests.helpers.commands import REPOSITORY, run_command
 
 COMMANDS = [
     ["train.py"],

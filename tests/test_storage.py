@@ -14,8 +14,8 @@ import pytest
 
 from affect import storage
 from affect.errors import UserError
-from tests.conftest import REPOSITORY, error_lines, train_flags
 from tests.helpers import trees
+from tests.helpers.commands import REPOSITORY, error_lines, train_flags
 
 boto3 = pytest.importorskip("boto3")
 

@@ -22,7 +22,7 @@ from affect.data.manifest import Manifest, RecordingEntry, read_manifest
 from affect.data.records import parse
 from affect.errors import UserError
 from affect.media.contact_sheet import sheet_frames
-from affect.storage import written_beside
+from affect.storage import atomic_write
 from tfrecords_tools.shards import draw_contact_sheet
 
 
@@ -58,7 +58,7 @@ def inspect(data_dir: str | Path, sheets_dir: Path | None = None) -> tuple[Manif
         if entry.has_labels:
             labels[entry.partition].append(values)
         if sheets_dir is not None and entry.has_video:
-            with written_beside(sheets_dir / f"{entry.name}.png") as temporary:
+            with atomic_write(sheets_dir / f"{entry.name}.png") as temporary:
                 temporary.write_bytes(_contact_sheet(data_dir, manifest, entry))
     return manifest, {
         name: _summarise(manifest.partition(name), labels[name]) for name in PARTITIONS if manifest.partition(name)

@@ -23,7 +23,7 @@ from affect.data.manifest import Manifest, read_manifest
 from affect.data.windows import evaluation_windows
 from affect.evaluation.evaluate import apply_chains, fit_chains, score
 from affect.evaluation.predictions import Prediction
-from affect.storage import written_beside
+from affect.storage import atomic_write
 
 _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite
@@ -93,7 +93,7 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 def _main() -> None:
     args = flags.FLAGS
     metrics = trivial_baseline(args.data_dir)
-    with written_beside(Path(args.output)) as temporary:
+    with atomic_write(Path(args.output)) as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for partition, content in metrics.items():
         cccs = ", ".join(f"{name} {content['postprocessed'][name]['ccc_pooled']:.3f}" for name in DIMENSIONS)

@@ -25,7 +25,7 @@ from affect.evaluation.predictions import Prediction, predict, write_csv
 from affect.metrics import concordance_cc, pearson_cc, rmse
 from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder
-from affect.storage import written_beside
+from affect.storage import atomic_write
 
 Scores = dict[str, dict[str, float]]
 
@@ -56,7 +56,7 @@ def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) 
 
     dev = predictions(labelled_recordings(manifest, "dev", experiment.data.data_dir))
     chains = fit_chains(dev, manifest.frame_rate_hz)
-    with written_beside(trained.run.postprocessing) as temporary:
+    with atomic_write(trained.run.postprocessing) as temporary:
         content = {name: json.loads(chain.to_json()) for name, chain in chains.items()}
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return {name: _evaluate_partition(trained.run, name, manifest, chains, predictions) for name in partitions}

@@ -19,7 +19,7 @@ from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.evaluation.postprocess import PostProcessing
 from affect.runs import RunFolder
-from affect.storage import read_json, written_beside
+from affect.storage import atomic_write, read_json
 
 PARTITIONS = ("dev", "test")
 BASELINE_NAME = "trivial baseline"
@@ -51,7 +51,7 @@ def write_report(run_dirs: list[Path], output: Path, baseline: Path | None = Non
         chains=[row for run in runs for row in _chain_rows(run)],
         runs=[_run_pictures(run, frame_rates[0]) for run in runs],
     )
-    with written_beside(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from affect.config import TrainConfig
 from affect.errors import UserError
 from affect.learning.train_state import TrainState
-from affect.storage import written_beside
+from affect.storage import atomic_write
 
 _CHECKPOINTS_KEPT = 2
 _PROGRESS_NAME = "progress.json"
@@ -77,7 +77,7 @@ class Checkpointing(keras.callbacks.Callback):
         if not self._is_chief:
             return
         path = self._folder / f"step-{self._progress.updates}"
-        with written_beside(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.mkdir()
             self._state.write(str(temporary / "state"))
             (temporary / _PROGRESS_NAME).write_text(self._progress.to_json(), encoding="utf-8")
@@ -108,7 +108,7 @@ class BestWeights(keras.callbacks.Callback):
             self._progress.best_score = logs["val_ccc"]
             self._progress.best_epoch = epoch + 1
             if self._is_chief:
-                with written_beside(self._path) as temporary:
+                with atomic_write(self._path) as temporary:
                     self.model.save_weights(temporary)
 
 
@@ -139,7 +139,7 @@ def trim_log(path: Path, epochs: int) -> None:
     """Leaves only the first `epochs` rows of a CSV log: a killed run may have written one that it must repeat."""
     if path.exists():
         rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        with written_beside(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("".join(rows[: epochs + 1] if epochs else []), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from affect.config import MODALITIES, Experiment
 from affect.errors import UserError
 from affect.learning.training import RunOptions, train
 from affect.runs import RunFolder
-from affect.storage import written_beside
+from affect.storage import atomic_write
 
 
 def pretrain(
@@ -65,6 +65,6 @@ def repeat(train_one: Callable[[int, Path], float], seeds: list[int], run_dir: P
     values = list(scores.values())
     summary = {"best_dev_ccc": scores, "mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
     if writes:
-        with written_beside(run_dir / "seeds.json") as temporary:
+        with atomic_write(run_dir / "seeds.json") as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(f"best mean dev CCC over {len(seeds)} seeds: {summary['mean']:.3f} +- {summary['deviation']:.3f}")

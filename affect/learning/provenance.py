@@ -16,7 +16,7 @@ from affect.data.manifest import Manifest
 from affect.errors import UserError
 from affect.learning.strategy import WorkerContext
 from affect.runs import RunFolder
-from affect.storage import read_json, remove_leftovers, written_beside
+from affect.storage import atomic_write, read_json, remove_leftovers
 
 _RECORDED_PACKAGES = ("affect", "tensorflow", "keras", "numpy", "h5py", "scikit-learn")
 
@@ -80,9 +80,9 @@ def claim_folder(
         "data_fingerprint": manifest.fingerprint(),
         "synthetic_data": manifest.synthetic,
     }
-    with written_beside(run.environment) as temporary:
+    with atomic_write(run.environment) as temporary:
         temporary.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-    with written_beside(run.config) as temporary:
+    with atomic_write(run.config) as temporary:
         write_config(experiment, temporary)
 
 

@@ -16,9 +16,9 @@ from absl import flags
 from keras import layers
 
 from affect import cli
-from affect.config import MODALITIES, ModelConfig, override
+from affect.config import MODALITIES, ModelConfig, modalities_of, override
 from affect.errors import UserError
-from affect.models.network import build_network, modalities_of
+from affect.models.network import build_network
 from affect.presets import PRESETS, get_preset
 from affect.timebase import SAMPLE_RATE_HZ
 

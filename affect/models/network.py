@@ -8,8 +8,7 @@ The two outputs are arousal and valence per 40 ms frame. Builders make architect
 import keras
 from keras import layers
 
-from affect.config import MODALITIES, ModelConfig
-from affect.errors import UserError
+from affect.config import ModelConfig, modalities_of
 from affect.models.audio_net import build_audio_net
 from affect.models.video_net import build_video_net
 
@@ -41,17 +40,6 @@ def build_network(config: ModelConfig, modality: str) -> keras.Model:
         x = lstm(index, units, config)(x)
     predictions = head(config)(x)
     return keras.Model(inputs, predictions, name=f"affect_{modality}")
-
-
-def modalities_of(modality: str) -> tuple[str, ...]:
-    """What is fused: "audio" and "video" for "audiovisual", itself for each of them.
-
-    Raises:
-      UserError: another modality.
-    """
-    if modality not in MODALITIES:
-        raise UserError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
-    return ("audio", "video") if modality == "audiovisual" else (modality,)
 
 
 def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:

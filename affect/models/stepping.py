@@ -24,10 +24,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from affect.config import ModelConfig
+from affect.config import ModelConfig, modalities_of
 from affect.models.audio_net import build_audio_net, long_filters, short_filters
 from affect.models.folding import FramesToSignal, StepsToFrames
-from affect.models.network import head, lstm, modalities_of
+from affect.models.network import head, lstm
 from affect.models.video_net import build_video_net
 
 

@@ -16,7 +16,7 @@ from affect.evaluation.postprocess import PostProcessing
 from affect.evaluation.predictions import Prediction
 from affect.metrics import concordance_cc
 from affect.models.trained import TrainedNetwork
-from tests.conftest import error_lines, made_once, run_command
+from tests.helpers.commands import error_lines, made_once, run_command
 
 
 @pytest.fixture(scope="session")

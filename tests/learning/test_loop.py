@@ -12,7 +12,7 @@ import tensorflow as tf
 from affect.config import ModelConfig, TrainConfig
 from affect.learning.loop import Loop, Totals, compile_network
 from affect.models.network import build_network
-from tests.conftest import error_lines, run_command, train_flags
+from tests.helpers.commands import error_lines, run_command, train_flags
 
 CONFIG = ModelConfig(
     frame_samples=16, audio_filters=(3, 4), audio_taps=(5, 4), audio_channel_pool=2, audio_framed=True,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import REPOSITORY, error_lines, made_once, run_command
+from tests.helpers.commands import REPOSITORY, error_lines, made_once, run_command
 from tests.learning.test_strategies import finish, start_workers
 
 STEPS = 60

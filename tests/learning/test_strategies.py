@@ -14,7 +14,7 @@ from affect.errors import UserError
 from affect.learning import strategy
 from affect.metrics import concordance_cc
 from tests import strategy_step
-from tests.conftest import REPOSITORY, made_once, run_command
+from tests.helpers.commands import REPOSITORY, made_once, run_command
 
 
 def two_addresses():

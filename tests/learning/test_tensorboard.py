@@ -17,7 +17,7 @@ from affect.learning.loop import Loop, NotFiniteError, Totals, compile_network
 from affect.learning.train_state import TrainState
 from affect.models.network import build_network
 from affect.presets import get_preset
-from tests.conftest import error_lines, run_command, train_flags
+from tests.helpers.commands import error_lines, run_command, train_flags
 from tests.learning.test_loop import CONFIG, batches, network
 
 

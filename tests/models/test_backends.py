@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.helpers.backend_outputs import outputs
+from tests.helpers.commands import REPOSITORY
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")

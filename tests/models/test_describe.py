@@ -5,7 +5,7 @@ import pytest
 from affect.models.describe import diagram, rows, table
 from affect.models.network import build_network
 from affect.presets import get_preset
-from tests.conftest import REPOSITORY
+from tests.helpers.commands import REPOSITORY
 
 
 @pytest.mark.parametrize(("preset", "modality"), [("paper", "audiovisual"), ("demo", "video"), ("adieu2016", "audio")])

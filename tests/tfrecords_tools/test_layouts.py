@@ -7,8 +7,8 @@ import pytest
 from affect.data.manifest import read_manifest
 from affect.errors import UserError
 from affect.metrics import concordance_cc
-from tests.conftest import read_recording
 from tests.helpers import trees
+from tests.helpers.commands import read_recording
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.make_tfrecords import make_tfrecords
 from tfrecords_tools.shards import Preprocessing

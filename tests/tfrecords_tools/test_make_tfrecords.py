@@ -11,7 +11,7 @@ import soundfile
 from affect.data.manifest import read_manifest
 from affect.errors import UserError
 from affect.media.arff import read_arff
-from tests.conftest import error_lines, read_recording, run_command
+from tests.helpers.commands import error_lines, read_recording, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.inspect_tfrecords import inspect
 from tfrecords_tools.make_tfrecords import make_tfrecords

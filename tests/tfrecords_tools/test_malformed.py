@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from affect.errors import UserError
-from tests.conftest import error_lines, made_once, run_command
 from tests.helpers import trees
+from tests.helpers.commands import error_lines, made_once, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.make_tfrecords import make_tfrecords
 from tfrecords_tools.shards import Preprocessing

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from affect.errors import UserError
-from tests.conftest import REPOSITORY, run_command
+from tests.helpers.commands import REPOSITORY, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.make_tfrecords import make_tfrecords
 from tfrecords_tools.shard_folder import OutputFolder
