@@ -1,17 +1,18 @@
-"""What every command shares: its flags, its help, one-line errors, exit codes.
+"""What all commands share: flags, `--help`, one-line errors and exit codes.
 
-A command is a module with three functions, and nothing runs or is defined when it is imported:
+A command is a module with three functions. Importing it defines no flags, so two commands fit into one process:
 
-    define_flags()   declares the absl flags
-    main()           reads them and makes one library call; returns an exit code, or None for 0
-    command()        `cli.run(main, define_flags)`: what `python -m`, the script and the console name all call
+    define_flags()   defines the absl flags
+    main()           reads the flags and makes one library call; returns an exit code, or None for 0
+    command()        calls `cli.run(main, define_flags)`; called by `python -m`, by the script and by the console name
 
-Exit codes: 0 done, 2 a mistake that the user can correct (one line on stderr), 3 a score below the requested
-threshold, 130 interrupted; 1 with Python's traceback is a bug of ours.
+Exit codes: 0 success; 2 a mistake that the user can correct (one line on stderr); 3 a score below the requested
+threshold; 130 interrupted; 1 with a traceback is a bug.
 """
 
 import errno
 import inspect
+import io
 import os
 import re
 import sys
@@ -24,7 +25,7 @@ from affect.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_SCORE_TOO_LOW = 3
 EXIT_INTERRUPTED = 130
-# The machine's state, not a bug: no permission, read-only file system, no space, over quota.
+# Problems of the machine and not bugs: no permission, read-only file system, disk full, over quota.
 _ENVIRONMENT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -32,16 +33,17 @@ def run(main: Callable[[], int | None], define_flags: Callable[[], None]) -> Non
     """Parses the command line, runs `main`, and ends the process with its exit code.
 
     Args:
-      main: the command; it takes no arguments and reads its own flags.
-      define_flags: declares these flags; lives in the same module, whose docstring is the head of `--help`.
+      main: the command; takes no arguments and reads its own flags.
+      define_flags: defines these flags; the docstring of its module is the beginning of `--help`.
     """
-    # Progress appears at once, also where stdout is a file or a pipe.
-    sys.stdout.reconfigure(line_buffering=True)
+    # Progress must appear at once, also if stdout is a file or a pipe.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     define_flags()
 
     def guarded(argv: Sequence[str]) -> int:
         if len(argv) > 1:
-            return _complain(f"unexpected argument {argv[1]!r}; every option is a flag, see --help")
+            return _complain(f"unexpected argument {argv[1]!r}; all options are flags, see --help")
         logging.set_verbosity(logging.WARNING)  # TensorFlow logs every saved checkpoint at level INFO
         try:
             return main() or 0
@@ -74,7 +76,10 @@ def run(main: Callable[[], int | None], define_flags: Callable[[], None]) -> Non
 
 
 def leave_without_destructors(exit_code: int) -> None:
-    """Ends this process now if it has loaded tensorflow-io, whose S3 client would abort it ("pure virtual method")."""
+    """Ends the process at once if tensorflow-io is loaded.
+
+    After S3 was used, its destructors abort the process ("pure virtual method called") and spoil the exit code.
+    """
     if "tensorflow_io" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -86,12 +91,12 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _help(define_flags: Callable[[], None]) -> str:
-    """The module's docstring and its flags, whatever name the command was started by.
+    """Returns the docstring and the flags of the command's module, however the command was started.
 
-    absl's own --help shows the flags of `__main__` only, which under a console name is a stub of pip's.
+    absl's own --help shows only the flags of `__main__`, which under a console name is a stub that pip wrote.
     """
     module = sys.modules[define_flags.__module__]
-    defined_in = sys.argv[0] if module.__name__ == "__main__" else module.__name__  # absl's name for `__main__`
+    defined_in = sys.argv[0] if module.__name__ == "__main__" else module.__name__  # absl calls `__main__` by argv[0]
     return f"{inspect.getdoc(module)}\n\nflags:\n{flags.FLAGS.module_help(defined_in)}"
 
 

@@ -1,344 +1,313 @@
-"""Every choice of an experiment as frozen, validated, documented data; the presets; JSON and `--set` overrides.
+"""The settings of an experiment: frozen and validated, read from and written to JSON, changed by `--set`.
 
-An `Experiment` is written to `config.json` of its run folder, and every later command rebuilds from there. Facts
-about the corpus (rates, shapes, partitions) are not here: they live in the shards' manifest.
+An `Experiment` is written to `config.json` in its run folder, and every later command rebuilds the network from there.
+Facts about the corpus (rates, shapes, partitions) are not settings: they are in the manifest of the shards.
 """
 
-import dataclasses
 import difflib
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from affect.errors import UserError
+from affect.timebase import FRAME_SAMPLES
+from affect.validation import Settings, require
 
-MODALITIES = ("audio", "video", "audiovisual")
+Modality = Literal["audio", "video", "audiovisual"]
+Partition = Literal["train", "dev", "test"]
+Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling", "orthogonal"]
+MODALITIES: tuple[str, ...] = get_args(Modality)
 DIMENSIONS = ("arousal", "valence")
-PARTITIONS = ("train", "dev", "test")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling", "orthogonal")
+PARTITIONS: tuple[str, ...] = get_args(Partition)
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+HalfOpenFraction = Annotated[float, Meta(ge=0, lt=1)]  # 0 is allowed, 1 is not
+OpenFraction = Annotated[float, Meta(gt=0, lt=1)]
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """The network (paper section 3); its defaults are the paper's.
+class ModelConfig(Settings, frozen=True):
+    """The network (section 3 of the paper); the defaults are the paper's.
 
     Attributes:
-      frame_samples: audio samples per frame; 640 is 40 ms at 16 kHz.
-      crop_size: face crop edge in pixels.
-      audio_filters, audio_taps: filters and taps of the two audio convolutions, each >= 1.
-      audio_pool: size and stride of the max-pool over time after the first convolution; divides frame_samples.
-      audio_channel_pool: adjacent channels max-pooled into one after the second; divides its filters.
-      audio_framed: True convolves each frame on its own, False the whole window as one signal.
-      audio_input_dropout: rate on the raw samples.
-      video_net: "resnet50" (Keras), or "narrow", the same bottleneck structure at the sizes below.
-      video_width: channels of the narrow network's stem; its last stage has 32 times as many.
-      video_stem_stride: stride of the narrow network's first convolution; ResNet-50 has 2.
-      video_blocks: bottleneck blocks per stage of the narrow network.
-      video_batch_norm: "batch" normalises with the batch in training; "frozen" always with the stored moments, and
-        scale and offset are not trained either, which makes sense only for weights that bring all four.
-      video_batch_norm_momentum: of the stored moments; Keras' 0.99 needs hundreds of steps to settle.
-      video_scaling: "unit" scales pixels to [0, 1]; "imagenet" is what Keras' ImageNet weights expect.
-      dropout: rate on the features of each modality, never on recurrent layers.
-      lstm_units: cells per stacked LSTM layer.
-      initializer: of the audio convolutions, the LSTMs' input kernels and the head, by its name in Keras.
-      recurrent_initializer: of the LSTMs' recurrent kernels.
-      weight_decay: adds weight_decay * sum(w^2) / 2 over all convolution kernels to the loss.
+      frame_samples: audio samples per frame, at least 1; 640 is 40 ms at 16 kHz.
+      crop_size: edge of the face crop in pixels, at least 32.
+      audio_filters: filters of the two audio convolutions; two integers, each at least 1.
+      audio_taps: taps of the two audio convolutions; two integers, each at least 1.
+      audio_pool: size and stride of the max-pooling over time after the first convolution; divides frame_samples.
+      audio_channel_pool: number of adjacent channels that the max-pooling after the second convolution reduces to one;
+        divides the second number of audio_filters.
+      audio_framed: true convolves each frame on its own, false the whole window as one signal.
+      audio_input_dropout: dropout rate on the raw samples, in [0, 1).
+      video_net: "resnet50" (Keras' ResNet-50), or "narrow", a network of the same bottleneck blocks with the three
+        sizes below.
+      video_width: channels of the narrow network's stem, at least 1; its last stage has 32 times as many.
+      video_stem_stride: stride of the narrow network's first convolution, at least 1; ResNet-50 has 2.
+      video_blocks: bottleneck blocks in the four stages of the narrow network; four integers, each at least 1.
+      video_batch_norm: "batch" normalises with the statistics of the batch during training. "frozen" always uses the
+        stored moments and does not train scale and offset; use it only with initial weights that include all four.
+      video_batch_norm_momentum: momentum of the stored moments, in (0, 1); Keras' default of 0.99 needs hundreds of
+        steps to settle.
+      video_scaling: "unit" scales pixels to [0, 1]; "imagenet" applies the preprocessing that Keras' ImageNet weights
+        expect.
+      dropout: dropout rate on the features of each modality, in [0, 1); recurrent layers have no dropout.
+      lstm_units: units of each stacked LSTM layer; one or more integers, each at least 1.
+      initializer: initializer of the audio convolutions, the LSTMs' input kernels and the output layer:
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling" or "orthogonal".
+      recurrent_initializer: initializer of the LSTMs' recurrent kernels; the same choices.
+      weight_decay: adds weight_decay * sum(w^2) / 2 over all convolution kernels to the loss; at least 0.
     """
 
-    frame_samples: int = 640
-    crop_size: int = 96
-    audio_filters: tuple[int, ...] = (20, 40)
-    audio_taps: tuple[int, ...] = (80, 4000)
-    audio_pool: int = 2
-    audio_channel_pool: int = 10
+    prefix = "model."
+
+    frame_samples: PositiveInt = FRAME_SAMPLES
+    crop_size: Annotated[int, Meta(ge=32)] = 96  # the video network halves the crop five times
+    audio_filters: tuple[PositiveInt, PositiveInt] = (20, 40)
+    audio_taps: tuple[PositiveInt, PositiveInt] = (80, 4000)
+    audio_pool: PositiveInt = 2
+    audio_channel_pool: PositiveInt = 10
     audio_framed: bool = False
-    audio_input_dropout: float = 0.0
-    video_net: str = "resnet50"
-    video_width: int = 64
-    video_stem_stride: int = 2
-    video_blocks: tuple[int, ...] = (3, 4, 6, 3)
-    video_batch_norm: str = "batch"
-    video_batch_norm_momentum: float = 0.95
-    video_scaling: str = "imagenet"
-    dropout: float = 0.5
-    lstm_units: tuple[int, ...] = (256, 256)
-    initializer: str = "glorot_uniform"
-    recurrent_initializer: str = "glorot_uniform"
-    weight_decay: float = 0.0
+    audio_input_dropout: HalfOpenFraction = 0.0
+    video_net: Literal["resnet50", "narrow"] = "resnet50"
+    video_width: PositiveInt = 64
+    video_stem_stride: PositiveInt = 2
+    video_blocks: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
+    video_batch_norm: Literal["batch", "frozen"] = "batch"
+    video_batch_norm_momentum: OpenFraction = 0.95
+    video_scaling: Literal["imagenet", "unit"] = "imagenet"
+    dropout: HalfOpenFraction = 0.5
+    lstm_units: Annotated[tuple[PositiveInt, ...], Meta(min_length=1)] = (256, 256)
+    initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "glorot_uniform"
+    weight_decay: NonNegativeFloat = 0.0
 
     def __post_init__(self):
-        _require(self.frame_samples >= 1, "model.frame_samples", self.frame_samples, "at least 1")
-        _require(self.crop_size >= 32, "model.crop_size", self.crop_size, "at least 32, what five halvings need")
-        _require(_positive(self.audio_filters, 2), "model.audio_filters", self.audio_filters, "two numbers >= 1")
-        _require(_positive(self.audio_taps, 2), "model.audio_taps", self.audio_taps, "two numbers >= 1")
-        pool_fits = self.audio_pool >= 1 and self.frame_samples % self.audio_pool == 0
-        _require(pool_fits, "model.audio_pool", self.audio_pool, f"a divisor of frame_samples {self.frame_samples}")
-        groups_fit = self.audio_channel_pool >= 1 and self.audio_filters[1] % self.audio_channel_pool == 0
-        wanted = f"a divisor of the second filter count {self.audio_filters[1]}"
-        _require(groups_fit, "model.audio_channel_pool", self.audio_channel_pool, wanted)
-        _require(self.video_net in ("resnet50", "narrow"), "model.video_net", self.video_net, "resnet50 or narrow")
-        _require(self.video_width >= 1, "model.video_width", self.video_width, "at least 1")
-        _require(self.video_stem_stride >= 1, "model.video_stem_stride", self.video_stem_stride, "at least 1")
-        _require(_positive(self.video_blocks, 4), "model.video_blocks", self.video_blocks, "four numbers >= 1")
-        modes = ("batch", "frozen")
-        _require(self.video_batch_norm in modes, "model.video_batch_norm", self.video_batch_norm, "batch or frozen")
-        momentum = self.video_batch_norm_momentum
-        _require(0.0 < momentum < 1.0, "model.video_batch_norm_momentum", momentum, "between 0 and 1")
-        scalings = ("unit", "imagenet")
-        _require(self.video_scaling in scalings, "model.video_scaling", self.video_scaling, "unit or imagenet")
-        for name in ("audio_input_dropout", "dropout"):
-            _require(0.0 <= getattr(self, name) < 1.0, f"model.{name}", getattr(self, name), "in [0, 1)")
-        layers_fit = _positive(self.lstm_units, len(self.lstm_units)) and len(self.lstm_units) > 0
-        _require(layers_fit, "model.lstm_units", self.lstm_units, "one or more numbers >= 1")
-        for name in ("initializer", "recurrent_initializer"):
-            _require(
-                getattr(self, name) in INITIALIZERS, f"model.{name}", getattr(self, name), " or ".join(INITIALIZERS)
-            )
-        _require(self.weight_decay >= 0.0, "model.weight_decay", self.weight_decay, "at least 0")
+        super().__post_init__()
+        require(
+            self.frame_samples % self.audio_pool == 0,
+            "model.audio_pool", self.audio_pool, f"a divisor of frame_samples {self.frame_samples}",
+        )  # fmt: skip
+        require(
+            self.audio_filters[1] % self.audio_channel_pool == 0,
+            "model.audio_channel_pool", self.audio_channel_pool,
+            f"a divisor of the second filter count {self.audio_filters[1]}",
+        )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class DataConfig:
-    """How shards become windows.
+class DataConfig(Settings, frozen=True):
+    """How windows are cut from the shards.
 
     Attributes:
       data_dir: folder of the shards and their manifest.
-      window_frames: frames of a training sequence; 150 is the paper's 6 s.
-      eval_window_frames: frames of an evaluation window; the last of a recording is padded and masked.
-      standardise: "recording" takes off the recording's mean and divides by its deviation, "none" leaves [-1, 1).
-      faceless_frames: "keep" trains on frames in which no face was found as on all others, "mask" leaves them out of
-        the loss wherever the network sees video. Evaluation always counts them.
-      shuffle_windows: size of the shuffle buffer, in windows not yet decoded.
-      label_delay_secs: time by which raters lag behind: the label of this much later is learnt for a frame, and
-        evaluation shifts predictions back by it. 0 in the paper; later work takes 2 to 4 s.
-      audio_cache_mib: sound of up to this many MiB is read once and kept (RECOLA's 18 recordings with labels have 165);
-        only for networks that do not see video, whose pictures cannot be kept.
+      window_frames: frames of a training window, at least 1; 150 is the paper's 6 s.
+      eval_window_frames: frames of an evaluation window, at least 1; the last window of a recording is padded and
+        masked.
+      standardise: "recording" subtracts the recording's mean and divides by its standard deviation; "none" keeps the
+        samples in [-1, 1).
+      faceless_frames: "keep" trains on frames without a detected face as on all others; "mask" excludes them from the
+        loss of networks that take video. Evaluation always counts them.
+      shuffle_windows: size of the shuffle buffer in windows, which are not decoded yet; at least 1.
+      label_delay_secs: how long the ratings lag behind the recording, at least 0. Training pairs each frame with the
+        label of this much later, and evaluation shifts the predictions back. The paper has 0; later work uses 2 to 4 s.
+      audio_cache_mib: audio of up to this many MiB is kept in memory, at least 0 (RECOLA's 18 labelled recordings take
+        165 MiB). Used only by networks that take no video, because the images would not fit.
     """
+
+    prefix = "data."
 
     data_dir: str = ""
-    window_frames: int = 150
-    eval_window_frames: int = 150
-    standardise: str = "recording"
-    faceless_frames: str = "keep"
-    shuffle_windows: int = 512
-    label_delay_secs: float = 0.0
-    audio_cache_mib: int = 1024
-
-    def __post_init__(self):
-        _require(self.window_frames >= 1, "data.window_frames", self.window_frames, "at least 1")
-        _require(self.eval_window_frames >= 1, "data.eval_window_frames", self.eval_window_frames, "at least 1")
-        known = ("recording", "none")
-        _require(self.standardise in known, "data.standardise", self.standardise, "recording or none")
-        known = ("keep", "mask")
-        _require(self.faceless_frames in known, "data.faceless_frames", self.faceless_frames, "keep or mask")
-        _require(self.shuffle_windows >= 1, "data.shuffle_windows", self.shuffle_windows, "at least 1")
-        _require(self.label_delay_secs >= 0.0, "data.label_delay_secs", self.label_delay_secs, "at least 0")
-        _require(self.audio_cache_mib >= 0, "data.audio_cache_mib", self.audio_cache_mib, "at least 0")
+    window_frames: PositiveInt = 150
+    eval_window_frames: PositiveInt = 150
+    standardise: Literal["recording", "none"] = "recording"
+    faceless_frames: Literal["keep", "mask"] = "keep"
+    shuffle_windows: PositiveInt = 512
+    label_delay_secs: NonNegativeFloat = 0.0
+    audio_cache_mib: NonNegativeInt = 1024
 
 
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Training-time changes to the face crops (paper section 4).
+class AugmentConfig(Settings, frozen=True):
+    """Augmentation of the face crops during training (section 4 of the paper).
 
     Attributes:
-      enabled: False trains on the crops as they are.
-      scope: "frame" draws anew for every frame, as the released code does; "window" once per window.
-      resize: crops are enlarged to this edge, then cut back at a random place; the model's crop_size or more.
-      saturation: largest relative change; 0.5 draws a factor in [0.5, 1.5].
-      brightness: largest offset in units of full scale; 32 / 255 in the paper.
-      flip: mirrors half of the windows (never part of a window).
+      enabled: false trains on the crops as they are.
+      scope: "frame" draws new random values for every frame, as the authors' released code does; "window" draws once
+        per window.
+      resize: crops are enlarged to this edge and then cut back at a random position; at least model.crop_size.
+      saturation: largest relative change of the saturation, in [0, 1); 0.5 draws a factor in [0.5, 1.5].
+      brightness: largest change of the brightness as a fraction of full scale, in [0, 1); 32 / 255 in the paper.
+      flip: true mirrors half of the windows; all frames of a window are treated alike.
     """
+
+    prefix = "augment."
 
     enabled: bool = True
-    scope: str = "frame"
-    resize: int = 110
-    saturation: float = 0.5
-    brightness: float = 32.0 / 255.0
+    scope: Literal["frame", "window"] = "frame"
+    resize: PositiveInt = 110
+    saturation: HalfOpenFraction = 0.5
+    brightness: HalfOpenFraction = 32.0 / 255.0
     flip: bool = False
 
-    def __post_init__(self):
-        _require(self.scope in ("frame", "window"), "augment.scope", self.scope, "frame or window")
-        _require(0.0 <= self.saturation < 1.0, "augment.saturation", self.saturation, "in [0, 1)")
-        _require(0.0 <= self.brightness < 1.0, "augment.brightness", self.brightness, "in [0, 1)")
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How weights are learnt (paper section 4).
+class TrainConfig(Settings, frozen=True):
+    """How the weights are trained (section 4 of the paper).
 
     Attributes:
-      batch_size: windows per step over all devices.
-      epochs: passes over the training partition.
-      learning_rate: of Adam, fixed unless plateau_epochs is set.
-      precision: "float32", "mixed_bfloat16", or "mixed_float16" with dynamic loss scaling. Variables and CCC stay
-        float32, and so does every later use of the weights.
-      clip_norm: largest norm of the whole gradient; 0 never clips.
-      early_stop_epochs: training ends after so many epochs without a better dev CCC; 0 never.
-      plateau_epochs: the learning rate is multiplied with plateau_factor after so many such epochs, and again after as
-        many more; 0 never.
-      plateau_factor: in (0, 1).
-      video_weights: where the ResNet-50 starts: "none" (random), "imagenet" (downloaded by Keras), or a local Keras
-        .h5 file, without its top (where that comes from ImageNet, keep model.video_scaling=imagenet). Not used where
-        --init_video gives a trained run.
-      seed: of weights, data order, augmentation and dropout.
+      batch_size: windows per step over all devices, at least 1.
+      epochs: passes over the training partition, at least 1.
+      learning_rate: learning rate of Adam, above 0; constant unless plateau_epochs is set.
+      precision: "float32", "mixed_bfloat16", or "mixed_float16" with dynamic loss scaling. Variables and the CCC are
+        float32 in any case, and so is every later use of the weights.
+      clip_norm: largest norm of the whole gradient, at least 0; 0 does not clip.
+      early_stop_epochs: training ends after this many epochs without a better dev CCC, at least 0; 0 never stops early.
+      plateau_epochs: the learning rate is multiplied by plateau_factor after every plateau_epochs epochs without a
+        better dev CCC, at least 0; 0 keeps it constant.
+      plateau_factor: factor of each reduction of the learning rate, in (0, 1).
+      video_weights: initial weights of the ResNet-50: "none" (random), "imagenet" (downloaded by Keras), or the path of
+        a Keras .h5 file without the top layer; for weights from ImageNet keep model.video_scaling=imagenet. Ignored
+        where --init_video names a trained run.
+      seed: seed of the weights, data order, augmentation and dropout, in [0, 2147483647].
     """
 
-    batch_size: int = 25
-    epochs: int = 50
-    learning_rate: float = 1e-4
-    precision: str = "float32"
-    clip_norm: float = 0.0
-    early_stop_epochs: int = 0
-    plateau_epochs: int = 0
-    plateau_factor: float = 0.5
+    prefix = "train."
+
+    batch_size: PositiveInt = 25
+    epochs: PositiveInt = 50
+    learning_rate: PositiveFloat = 1e-4
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    clip_norm: NonNegativeFloat = 0.0
+    early_stop_epochs: NonNegativeInt = 0
+    plateau_epochs: NonNegativeInt = 0
+    plateau_factor: OpenFraction = 0.5
     video_weights: str = "none"
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+
+
+class Experiment(Settings, frozen=True):
+    """All settings of a run.
+
+    Attributes:
+      modality: "audio", "video" or "audiovisual".
+      model, data, augment, train: the four sections.
+    """
+
+    modality: Modality = "audiovisual"
+    model: ModelConfig = msgspec.field(default_factory=ModelConfig)
+    data: DataConfig = msgspec.field(default_factory=DataConfig)
+    augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 
     def __post_init__(self):
-        _require(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")
-        _require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
-        _require(self.learning_rate > 0.0, "train.learning_rate", self.learning_rate, "above 0")
-        _require(self.precision in PRECISIONS, "train.precision", self.precision, " or ".join(PRECISIONS))
-        for name in ("clip_norm", "early_stop_epochs", "plateau_epochs"):
-            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "at least 0")
-        _require(0.0 < self.plateau_factor < 1.0, "train.plateau_factor", self.plateau_factor, "between 0 and 1")
-        _require(0 <= self.seed < 2**31, "train.seed", self.seed, "in [0, 2^31)")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Everything that defines a run. `modality` is "audio", "video" or "audiovisual"."""
-
-    modality: str = "audiovisual"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self):
-        _require(self.modality in MODALITIES, "modality", self.modality, "audio, video or audiovisual")
+        super().__post_init__()
         wanted = f"at least the crop size {self.model.crop_size}"
-        _require(self.augment.resize >= self.model.crop_size, "augment.resize", self.augment.resize, wanted)
+        require(self.augment.resize >= self.model.crop_size, "augment.resize", self.augment.resize, wanted)
         if self.train.video_weights != "none":
-            wanted = "resnet50 where train.video_weights is given"
-            _require(self.model.video_net == "resnet50", "model.video_net", self.model.video_net, wanted)
+            wanted = "resnet50, because train.video_weights is set"
+            require(self.model.video_net == "resnet50", "model.video_net", self.model.video_net, wanted)
         if self.train.video_weights == "imagenet":
-            wanted = "imagenet where train.video_weights is"
-            _require(self.model.video_scaling == "imagenet", "model.video_scaling", self.model.video_scaling, wanted)
+            wanted = "imagenet, because train.video_weights is"
+            require(self.model.video_scaling == "imagenet", "model.video_scaling", self.model.video_scaling, wanted)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The inputs that the network takes: "audio", "video" or both."""
+        """The inputs of the network: "audio", "video" or both."""
         return modalities_of(self.modality)
 
     def to_json(self) -> str:
-        """The experiment as indented JSON; `from_json` gives an equal one."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Returns the experiment as indented JSON; `from_json` returns an equal one."""
+        return json.dumps(msgspec.to_builtins(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Experiment":
-        """Reads `to_json`'s output.
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` returns; fields that are missing take their defaults.
 
         Raises:
-          UserError: not JSON, an unknown field, or a value out of range.
+          UserError: not JSON, an unknown section or field, or a value of the wrong type or out of range.
         """
         try:
-            sections = json.loads(text)
-        except json.JSONDecodeError as error:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise UserError(f"not a JSON config: {error}") from error
-        if not isinstance(sections, dict):
+        if not isinstance(content, dict):
             raise UserError("not a config: expected a JSON object of sections")
-        experiment = cls(modality=sections.pop("modality", "audiovisual"))
-        changes = {section: _checked_section(experiment, section, values) for section, values in sections.items()}
-        return _changed(experiment, changes)
+        # Made by the constructors and not by msgspec's decoder, whose messages do not show the wrong value.
+        arguments: dict[str, Any] = {
+            name: _section(name, values) for name, values in content.items() if name != "modality"
+        }
+        if "modality" in content:
+            arguments["modality"] = content["modality"]
+        return cls(**arguments)
+
+
+_SECTIONS = {"model": ModelConfig, "data": DataConfig, "augment": AugmentConfig, "train": TrainConfig}
 
 
 def modalities_of(modality: str) -> tuple[str, ...]:
-    """What is fused: "audio" and "video" for "audiovisual", itself for each of them.
+    """Returns the inputs of a network of this modality: both for "audiovisual", otherwise the modality itself.
 
     Raises:
-      UserError: another modality.
+      UserError: the modality is unknown.
     """
     if modality not in MODALITIES:
-        raise UserError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
+        raise UserError(f"unknown modality {modality!r}; choose one of {', '.join(MODALITIES)}")
     return ("audio", "video") if modality == "audiovisual" else (modality,)
 
 
 def override(experiment: Experiment, assignments: list[str]) -> Experiment:
-    """Applies `section.field=value` assignments, typed by the dataclass.
+    """Applies `section.field=value` assignments; each value is read as its field's type.
 
     Raises:
-      UserError: malformed, an unknown field (the nearest is named), a value of the wrong type or out of range.
+      UserError: a malformed assignment, an unknown field (the error names the nearest one), or a value of the wrong
+        type or out of range.
     """
-    changes: dict[str, dict[str, Any]] = {}
+    changes: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    known = {
+        f"{section}.{name}": kind for section, settings in _SECTIONS.items() for name, kind in _types(settings).items()
+    }
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        section, dot, name = path.strip().partition(".")
-        if not (equals and dot):
+        path = path.strip()
+        if not equals or "." not in path:
             raise UserError(f"--set={assignment}: expected section.field=value, as in train.batch_size=4")
-        known = {f"{part.name}.{leaf.name}": leaf.type for part in _sections() for leaf in _leaves(part)}
-        if path.strip() not in known:
-            near = difflib.get_close_matches(path.strip(), known, n=1, cutoff=0.0)[0]
-            raise UserError(f"--set={assignment}: there is no {path.strip()!r}; did you mean {near!r}?")
-        changes.setdefault(section, {})[name] = _typed(text.strip(), known[path.strip()], assignment)
-    return _changed(experiment, changes)
-
-
-def write_config(experiment: Experiment, path: Path) -> None:
-    """Writes `config.json`."""
-    path.write_text(experiment.to_json(), encoding="utf-8")
-
-
-def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
-    if not holds:
-        raise UserError(f"{name} is {value!r}; it must be {wanted}")
-
-
-def _positive(values: tuple[int, ...], count: int) -> bool:
-    return len(values) == count and all(value >= 1 for value in values)
-
-
-def _sections() -> list[dataclasses.Field]:
-    return [part for part in dataclasses.fields(Experiment) if dataclasses.is_dataclass(part.type)]
-
-
-def _leaves(section: dataclasses.Field) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(section.type)
-
-
-def _checked_section(experiment: Experiment, section: str, values: Any) -> dict[str, Any]:
-    """The section's values, lists as tuples, once every name is known and every value has the field's type."""
-    known = {part.name: {leaf.name: leaf.type for leaf in _leaves(part)} for part in _sections()}
-    if section not in known or not isinstance(values, dict):
-        raise UserError(f"unknown section {section!r} in the config; there are {', '.join(known)}")
-    for name, value in values.items():
-        if name not in known[section]:
-            raise UserError(f"unknown field {section}.{name} in the config; was it written by another version?")
-        default = getattr(getattr(experiment, section), name)
-        accepted = (list,) if isinstance(default, tuple) else (int, float) if isinstance(default, float) else None
-        if not isinstance(value, accepted or type(default)):
-            raise UserError(f"{section}.{name} is {value!r} in the config; expected {known[section][name]}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _changed(experiment: Experiment, changes: dict[str, dict[str, Any]]) -> Experiment:
-    """The experiment with all changes made at once: some values are valid only together."""
+        if path not in known:
+            (nearest,) = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
+            raise UserError(f"--set={assignment}: unknown field {path!r}; did you mean {nearest!r}?")
+        section, name = path.split(".")
+        changes[section][name] = _parsed(text.strip(), known[path], assignment)
+    # All at once: some values are valid only together.
     sections = {
-        name: dataclasses.replace(getattr(experiment, name), **values) for name, values in changes.items() if values
+        section: msgspec.structs.replace(getattr(experiment, section), **values) for section, values in changes.items()
     }
-    return dataclasses.replace(experiment, **sections)
+    return msgspec.structs.replace(experiment, **sections)
 
 
-def _typed(text: str, kind: Any, assignment: str) -> Any:
-    """`text` as the dataclass field's type."""
+def _types(settings: type[Settings]) -> dict[str, Any]:
+    """Returns the types of a section's fields by name, without their ranges."""
+    hints = get_type_hints(settings)
+    return {field.name: hints[field.name] for field in msgspec.structs.fields(settings)}
+
+
+def _section(name: str, values: Any) -> Settings:
+    if name not in _SECTIONS:
+        raise UserError(f"unknown section {name!r} in the config; the sections are {', '.join(_SECTIONS)}")
+    if not isinstance(values, dict):
+        raise UserError(f"section {name} of the config is {values!r}; it must be an object of fields")
+    unknown = [field for field in values if field not in _SECTIONS[name].__struct_fields__]
+    if unknown:
+        raise UserError(f"unknown field {name}.{unknown[0]} in the config; was it written by another version?")
+    return _SECTIONS[name](**values)
+
+
+def _parsed(text: str, kind: Any, assignment: str) -> Any:
+    """Returns the text of an assignment as the field's type; its range is checked by the section."""
+    if get_origin(kind) is tuple:
+        return tuple(_parsed(part.strip(), get_args(kind)[0], assignment) for part in text.split(","))
+    if get_origin(kind) is Literal:
+        return text
     try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if get_origin(kind) is tuple:
-            return tuple(get_args(kind)[0](part) for part in text.split(","))
-        return kind(text)
-    except (KeyError, ValueError) as error:
-        name = getattr(kind, "__name__", str(kind))
-        raise UserError(f"--set={assignment}: {text!r} is no {name}") from error
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UserError(f"--set={assignment}: {text!r} is not a valid {kind.__name__}") from error

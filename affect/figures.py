@@ -1,4 +1,4 @@
-"""Pictures, with matplotlib only: prediction over gold, filters, training curves; for TensorBoard, report, predict."""
+"""The figures of TensorBoard and the report: predictions, learned filters and training curves, with matplotlib."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ _GOLD_COLOUR, _PREDICTED_COLOUR = "#9a9a9a", "#c0392b"
 def prediction_over_gold(
     predicted: np.ndarray, gold: np.ndarray | None, frame_rate_hz: float, dimensions: Sequence[str], title: str
 ) -> Figure:
-    """One row per dimension, time in seconds.
+    """Draws a prediction over the gold standard, one row per dimension.
 
     Args:
       predicted: [frames, dimensions].
-      gold: the same shape, or None where it is not known.
-      frame_rate_hz: of both.
-      dimensions: their names.
-      title: above the picture.
+      gold: the same shape, or None if it is not known.
+      frame_rate_hz: frame rate of both.
+      dimensions: names of the dimensions.
+      title: shown above the figure.
     """
     figure = Figure(figsize=(9, 1.6 * len(dimensions) + 0.5), layout="constrained")
     axes = figure.subplots(len(dimensions), 1, sharex=True, squeeze=False)[:, 0]
@@ -38,11 +38,11 @@ def prediction_over_gold(
 
 
 def training_curves(log: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Loss and CCCs per epoch, train dashed and dev solid.
+    """Draws loss and CCCs over the epochs; train is dashed, dev is solid.
 
     Args:
-      log: columns of a run's training.csv: `loss`, `ccc_arousal`, `ccc_valence` and the same with `val_`.
-      title: above the picture.
+      log: columns of a run's training.csv: `loss`, `ccc_arousal`, `ccc_valence`, and the same with `val_` for dev.
+      title: shown above each plot, before the name of its column.
     """
     figure = Figure(figsize=(9, 2.4), layout="constrained")
     plots = figure.subplots(1, 3)
@@ -58,14 +58,14 @@ def training_curves(log: Mapping[str, Sequence[float]], title: str) -> Figure:
 
 
 def filter_responses(kernel: np.ndarray, sample_rate_hz: float) -> Figure:
-    """Learnt filters of the waveform, sorted by where they let most through, and their frequency responses.
+    """Draws the filters of an audio convolution and their frequency responses, sorted by peak frequency.
 
     Args:
       kernel: [taps, filters].
-      sample_rate_hz: of the waveform.
+      sample_rate_hz: sampling rate of the convolution's input.
     """
     taps, filters = kernel.shape
-    padded = max(512, taps)  # zeros behind a short filter make its response smooth
+    padded = max(512, taps)  # zero-padding a short filter makes its response smooth
     gains = np.abs(np.fft.rfft(kernel, padded, axis=0))  # (frequencies, filters)
     order = np.argsort(gains.argmax(axis=0), kind="stable")
     decibels = 20.0 * np.log10(np.maximum(gains / max(gains.max(), 1e-12), 1e-3))
@@ -80,7 +80,7 @@ def filter_responses(kernel: np.ndarray, sample_rate_hz: float) -> Figure:
     shapes.set_xlabel("milliseconds")
     shapes.set_yticks([])
     shapes.set_ylim(-0.5, filters - 0.5)
-    picture = responses.imshow(
+    image = responses.imshow(
         decibels[:, order].T,
         aspect="auto",
         origin="lower",
@@ -90,19 +90,19 @@ def filter_responses(kernel: np.ndarray, sample_rate_hz: float) -> Figure:
     responses.set_title("frequency responses", fontsize=9)
     responses.set_xlabel("kHz")
     responses.set_yticks([])
-    figure.colorbar(picture, ax=responses, label="dB")
+    figure.colorbar(image, ax=responses, label="dB")
     return figure
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file's bytes."""
+    """Returns the figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an SVG element for an HTML page; the same figure gives the same text."""
+    """Returns the figure as an SVG element for an HTML page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,18 +1,21 @@
-"""The run folder: what lies where, so that training, evaluation and export agree without asking twice.
+"""The run folder: where training, evaluation and export find each other's files.
 
 RUN_DIR/
   config.json          the Experiment
   environment.json     versions, seed, data fingerprint
-  checkpoints/         step-N/: weights, optimizer and progress, to resume from
-  best.weights.h5      by mean dev CCC
+  checkpoints/         step-N/: weights, optimizer and training state, to resume from
+  best.weights.h5      weights of the epoch with the best mean dev CCC
   training.csv         one row per epoch
-  tensorboard/
+  tensorboard/         event files
+  eval/                postprocessing.json
   eval/{dev,test}/     metrics.json, predictions/*.csv
   export/              SavedModel
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from affect.config import Experiment
 from affect.errors import UserError
@@ -21,7 +24,7 @@ from affect.storage import read_json
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside one run folder."""
+    """The paths inside one run folder."""
 
     path: Path
 
@@ -32,7 +35,7 @@ class RunFolder:
 
     @property
     def environment(self) -> Path:
-        """What the run was made with."""
+        """Versions, seed, data fingerprint and initial weights of the run."""
         return self.path / "environment.json"
 
     @property
@@ -47,7 +50,7 @@ class RunFolder:
 
     @property
     def training_log(self) -> Path:
-        """One CSV row per epoch."""
+        """CSV file with one row per epoch."""
         return self.path / "training.csv"
 
     @property
@@ -57,7 +60,7 @@ class RunFolder:
 
     @property
     def postprocessing(self) -> Path:
-        """The chain fitted on dev, per dimension."""
+        """The post-processing chain of each dimension, fitted on dev."""
         return self.path / "eval" / "postprocessing.json"
 
     def evaluation(self, partition: str) -> Path:
@@ -65,15 +68,18 @@ class RunFolder:
         return self.path / "eval" / partition
 
     def read_config(self, data_dir: str | None = None) -> Experiment:
-        """The run's experiment; `data_dir` replaces the folder that it was trained on, if that has moved.
+        """Reads the run's experiment.
+
+        Args:
+          data_dir: replaces the data folder of the config, for data that has moved; None keeps it.
 
         Raises:
-          UserError: no such folder, or no readable config in it.
+          UserError: the folder does not exist, or has no valid config.
         """
         if not self.path.is_dir():
-            raise UserError(f"run folder {self.path} does not exist; train.py writes it")
+            raise UserError(f"run folder {self.path} does not exist; run train.py to create it")
         if not self.config.is_file():
-            raise UserError(f"{self.path} is no run folder: it has no {self.config.name}")
+            raise UserError(f"{self.path} is not a run folder: it has no {self.config.name}")
         try:
             experiment = Experiment.from_json(self.config.read_text(encoding="utf-8"))
         except (UserError, UnicodeDecodeError) as error:
@@ -83,5 +89,5 @@ class RunFolder:
         return replace(experiment, data=replace(experiment.data, data_dir=str(data_dir)))
 
     def uses_synthetic_data(self) -> bool:
-        """Whether the run was trained on a synthetic corpus, and its numbers must be called so."""
-        return bool(read_json(self.environment)["synthetic_data"])
+        """Returns whether the run was trained on a synthetic corpus; its scores must then be labelled as synthetic."""
+        return bool(read_json(self.environment, hint="was the run trained by train.py?")["synthetic_data"])

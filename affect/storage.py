@@ -1,12 +1,11 @@
-"""Files here, on object stores and on web servers, by one set of functions.
+"""Files on this machine, on object stores and on web servers, behind one set of functions.
 
     s3://BUCKET/...     tensorflow-io (extra `io`): AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION; S3_ENDPOINT
     http(s)://HOST/...  tensorflow-io; read-only, and folders cannot be listed
-    gs://BUCKET/...     TensorFlow's own
-    az:// hdfs://       tensorflow-io; never tried
+    gs://BUCKET/...     TensorFlow itself
+    az://, hdfs://      tensorflow-io; untested
 
-Everything else is a path of this machine, and never loads TensorFlow. Paths are text: pathlib would make one slash of
-two.
+Every other path is local and never loads TensorFlow. Paths are strings, because pathlib would turn `//` into `/`.
 """
 
 import json
@@ -14,7 +13,7 @@ import os
 import re
 import shutil
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -24,134 +23,134 @@ import msgspec
 
 from affect.errors import UserError
 
-_WITH_TENSORFLOW_IO = ("s3", "http", "https", "az", "hdfs")
-_SCHEMES = (*_WITH_TENSORFLOW_IO, "gs")
-_READ_ONLY = ("http", "https")
+_TENSORFLOW_IO_SCHEMES = ("s3", "http", "https", "az", "hdfs")
+_SCHEMES = (*_TENSORFLOW_IO_SCHEMES, "gs")
+_WEB_SCHEMES = ("http", "https")
 _MAX_FOLDERS = 5_000
 
 T = TypeVar("T")
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path leads to another machine.
+    """Returns whether a path is an address on another machine.
 
     Raises:
-      UserError: it looks like an address, but of a kind that is not known.
+      UserError: the path is an address with an unknown scheme.
     """
     scheme, separator, _ = str(path).partition("://")
     if separator and scheme not in _SCHEMES:
-        raise UserError(f"{path}: {scheme}:// is not known; there are {', '.join(_SCHEMES)}")
+        raise UserError(f"{path}: unknown scheme {scheme}://; use a local path or one of {', '.join(_SCHEMES)}")
     return bool(separator)
 
 
 def is_web(path: str | Path) -> bool:
-    """Whether a path leads to a web server: it can be read, but neither listed nor written."""
-    return is_remote(path) and str(path).partition("://")[0] in _READ_ONLY
+    """Returns whether a path is on a web server, where files can be read but not listed or written."""
+    return is_remote(path) and str(path).partition("://")[0] in _WEB_SCHEMES
 
 
 def absolute(path: str) -> str:
-    """The same path wherever a later command is started."""
+    """Returns a path that stays valid when a later command starts in another folder."""
     return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
 
 
 def local_folder(path: str, flag: str) -> Path:
-    """A folder that must be of this machine, as run folders are: HDF5 and CSV files are written into in place.
+    """Returns the path if it is local, as run folders must be: HDF5 and CSV files in them are changed in place.
 
     Raises:
-      UserError: it is not.
+      UserError: the path is remote.
     """
     if is_remote(path):
-        raise UserError(f"--{flag}={path}: must be a folder of this machine; copy it when it is done")
+        raise UserError(f"--{flag}={path} must be a local folder; copy it to the object store afterwards")
     return Path(path)
 
 
 def join(folder: str | Path, relative: str) -> str:
-    """A file in a folder."""
+    """Returns the path of a file in a folder."""
     if is_web(folder):
         relative = urllib.parse.quote(relative)
     return f"{str(folder).rstrip('/')}/{relative}" if is_remote(folder) else str(Path(folder) / relative)
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file."""
+    """Returns whether a path exists and is a file."""
     if not is_remote(path):
         return Path(path).is_file()
-    return _guarded("looked for", path, lambda files: files.exists(path) and not files.isdir(path))
+    return _call_remote("looked up", path, lambda files: files.exists(path) and not files.isdir(path))
 
 
 def read_bytes(path: str) -> bytes:
-    """A whole file."""
+    """Returns the content of a file."""
     if not is_remote(path):
         return Path(path).read_bytes()
 
-    def read(files):
+    def read(files: ModuleType) -> bytes:
         with files.GFile(path, "rb") as file:
             return file.read()
 
-    return _guarded("read", path, read)
+    return _call_remote("read", path, read)
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """A whole file, all at once or not at all; its folder is made."""
+    """Writes a file, completely or not at all; creates its folder."""
     if not is_remote(path):
         with atomic_write(Path(path)) as temporary:
             temporary.write_bytes(content)
         return
 
-    def write(files):
+    def write(files: ModuleType) -> None:
         with files.GFile(path, "wb") as file:
             file.write(content)
 
-    _guarded("written", path, write)
+    _call_remote("written", path, write)
 
 
 def stamp(path: str) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, to see whether a file is still the same one."""
+    """Returns size in bytes and modification time in ns, which show whether a file has changed."""
     if not is_remote(path):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
-    status = _guarded("looked at", path, lambda files: files.stat(path))
+    status = _call_remote("looked up", path, lambda files: files.stat(path))
     return status.length, 0 if is_web(path) else status.mtime_nsec
 
 
 def list_files(folder: str | Path) -> frozenset[str]:
-    """All files below a folder, relative to it, with forward slashes. A link back to a folder above is not followed.
+    """Returns all files below a folder as relative paths with forward slashes.
 
     Raises:
-      UserError: a web server, which cannot be listed.
+      UserError: the folder is on a web server, cannot be read, or has too many folders below it.
     """
     if is_web(folder):
         raise UserError(f"{folder}: web servers cannot be listed; give the address of a table of recordings (a .csv)")
     if is_remote(folder):
         root = str(folder).rstrip("/")
-        walked = _guarded("listed", root, lambda files: list(files.walk(root)))
+        walked = _call_remote("listed", root, lambda files: list(files.walk(root)))
         paths = (f"{at.rstrip('/')}/{name}" for at, _, names in walked for name in names)
         return frozenset(path.removeprefix(f"{root}/") for path in paths)
-    found: dict[str, list[str]] = {}
-    _walk(Path(folder), "", (), found)
-    return frozenset(prefix + name for prefix, names in found.items() for name in names)
+    names: dict[str, list[str]] = {}
+    _list_local(Path(folder), "", (), names)
+    return frozenset(prefix + name for prefix, in_folder in names.items() for name in in_folder)
 
 
 def fetch(path: str, local: Path) -> None:
     """Copies a remote file to this machine."""
     local.parent.mkdir(parents=True, exist_ok=True)
-    _guarded("fetched", path, lambda files: files.copy(path, str(local), overwrite=True))
+    _call_remote("fetched", path, lambda files: files.copy(path, str(local), overwrite=True))
 
 
 def put(local: Path, path: str) -> None:
-    """Moves a file of this machine to its final place; there it is whole or not at all."""
+    """Copies (remote) or moves (local) a file to its final path, where it appears completely or not at all."""
     if is_remote(path):
-        _guarded("written", path, lambda files: files.copy(str(local), path, overwrite=True))
+        _call_remote("written", path, lambda files: files.copy(str(local), path, overwrite=True))
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     os.replace(local, path)
 
 
 def remove(path: str) -> None:
-    """Removes a file, or a folder with all that is in it; what is not there is no error."""
+    """Removes a file, or a folder with its content; does nothing if the path does not exist."""
     if is_remote(path):
         for name in [path] if exists(path) else [join(path, relative) for relative in list_files(path)]:
-            _guarded("removed", name, lambda files, name=name: files.remove(name))
+            _call_remote("removed", name, lambda files, name=name: files.remove(name))
     elif os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
@@ -159,107 +158,116 @@ def remove(path: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Says early that a place cannot be written.
+    """Checks early that a place can be written to.
 
     Raises:
-      UserError: a web server, or a missing extra.
+      UserError: the path is on a web server, or needs an extra that is not installed.
     """
     if is_web(path):
-        raise UserError(f"{path}: web servers are read-only; write to a folder, s3:// or gs://")
+        raise UserError(f"{path}: web servers are read-only; write to a local folder, s3:// or gs://")
     if is_remote(path):
         file_system(path)
 
 
-def read_json(path: str | Path, kind: type[T] = dict) -> T:
-    """Reads a JSON file, here or elsewhere, into a typed value.
+def read_json(path: str | Path, kind: type[T] = dict, hint: str = "") -> T:
+    """Reads a JSON file, local or remote, as a typed value.
 
     Args:
       path: the file.
-      kind: a `msgspec.Struct`, a dataclass, or a plain type; a Struct with `forbid_unknown_fields` refuses unknown keys.
+      kind: a `msgspec.Struct` or a plain type; with `forbid_unknown_fields` a Struct refuses unknown keys.
+      hint: what the error adds if the file does not exist.
 
     Raises:
-      UserError: missing, not JSON, or not of that kind; names the file and the field.
+      UserError: the file does not exist, is not JSON, or does not fit the type; names the file and the field.
     """
     if not exists(str(path)):
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path} does not exist" + (f"; {hint}" if hint else ""))
     return decode_json(read_bytes(str(path)), kind, str(path))
 
 
 def decode_json(content: bytes | str, kind: type[T], source: str) -> T:
-    """JSON text to a typed value, as `read_json`.
-
-    Args:
-      content: the text, UTF-8.
-      kind: as in `read_json`.
-      source: names the content in errors.
+    """Returns JSON text as a typed value; `source` names the text in errors, `kind` is that of `read_json`.
 
     Raises:
-      UserError: not JSON, or not of that kind.
+      UserError: the text is not JSON or does not fit the type.
     """
     try:
-        return msgspec.json.decode(content, type=kind)
+        # Not msgspec.json, which refuses the lone surrogates that stand for file names that are not UTF-8.
+        return msgspec.convert(json.loads(content), kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{source}: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{source}: not JSON ({error})") from error
 
 
 def encode_json(content: Any) -> str:
-    """A `msgspec.Struct`, a dataclass or plain values as indented JSON; equal content gives equal bytes."""
+    """Returns a `msgspec.Struct` or plain values as indented JSON; equal content gives equal bytes."""
     return json.dumps(msgspec.to_builtins(content), indent=2) + "\n"
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes `encode_json` of the content, complete or not at all."""
+    """Writes `encode_json(content)` to a file, completely or not at all."""
     write_bytes(str(path), encode_json(content).encode())
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, for a file or a new folder, and renames it once the block has ended well.
+    """Yields a temporary path beside `path` for a new file or folder, and renames it when the block ends.
 
-    Nothing half-written is ever found under the final name: an existing file or folder is replaced as a whole, and after
-    an error it stays and what was written is gone.
+    A half-written result never appears under the final name. An existing file or folder is replaced as a whole; if the
+    block raises, it is kept and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: Keras and others choose the format by it. `remove_leftovers` knows this form.
-    temporary, old = (path.with_name(f".{os.getpid()}.{kind}{path.name}") for kind in ("", "old."))
+    # The suffix must stay last: Keras and others choose the format by it. `remove_leftovers` relies on these forms.
+    temporary, replaced = (path.with_name(f".{os.getpid()}{mark}{path.name}") for mark in ".~")
+    remove(str(temporary))  # in a container, a killed process may have had the same id
     try:
         yield temporary
-        if temporary.is_dir() and path.is_dir():  # os.replace takes the place of an empty folder only
-            os.replace(path, old)
+        if temporary.is_dir() and path.is_dir():  # os.replace replaces a folder only if that is empty
+            remove(str(replaced))
+            os.replace(path, replaced)
         try:
             os.replace(temporary, path)
         except OSError:
-            if old.exists():
-                os.replace(old, path)
+            if replaced.exists():
+                os.replace(replaced, path)
             raise
+        remove(str(replaced))
     finally:
-        for leftover in (temporary, old):
+        remove(str(temporary))
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Removes what a killed process left in a folder (see `atomic_write`); restores a folder that it was replacing.
+
+    Args:
+      folder: where it wrote; no other process may be writing there now.
+      name: final name of what it wrote; empty for everything in the folder.
+    """
+    for leftover in sorted(folder.glob(".*")):
+        form = re.fullmatch(r"\.\d+([.~])(.+)", leftover.name)
+        if form is None or name not in ("", form[2]):
+            continue
+        if form[1] == "~" and not (folder / form[2]).exists():
+            os.replace(leftover, folder / form[2])
+        else:
             remove(str(leftover))
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process was writing (`atomic_write`) into this folder."""
-    for path in folder.glob(".*"):
-        if re.match(r"\.\d+\.", path.name):
-            remove(str(path))
-
-
 def file_system(path: str) -> ModuleType:
-    """TensorFlow's file functions, after making sure that they know the path's scheme.
+    """Returns TensorFlow's file functions, able to handle the path's scheme.
 
     Raises:
-      UserError: tensorflow-io is needed, and missing or made for another TensorFlow.
+      UserError: the scheme needs tensorflow-io, which is missing or was built for another TensorFlow.
     """
     import tensorflow as tf
 
     scheme = str(path).partition("://")[0]
-    if scheme in _WITH_TENSORFLOW_IO:
+    if scheme in _TENSORFLOW_IO_SCHEMES:
         try:
             import tensorflow_io  # registers its file systems
 
-            tensorflow_io.experimental  # noqa: B018 - loads the compiled part, which fails beside a newer TensorFlow
+            tensorflow_io.experimental  # noqa: B018 - loads the compiled part, which fails with a newer TensorFlow
         except (ImportError, NotImplementedError, AttributeError) as error:
             raise UserError(
                 f"{path}: {scheme}:// needs the extra io (pip install 'affect[io]': tensorflow-io, with TensorFlow "
@@ -268,31 +276,31 @@ def file_system(path: str) -> ModuleType:
     return tf.io.gfile
 
 
-def _guarded(what: str, path: str, use):
-    """Calls `use(file_system)`; what the other machine answers becomes one line."""
+def _call_remote(action: str, path: str, call: Callable[[ModuleType], T]) -> T:
+    """Returns `call(file_system(path))`; an error of the other machine becomes a `UserError` of one line."""
     import tensorflow as tf
 
     try:
-        return use(file_system(path))
+        return call(file_system(path))
     except tf.errors.OpError as error:
-        raise UserError(f"{path}: could not be {what} ({type(error).__name__}: {error.message})") from error
+        raise UserError(f"{path}: could not be {action} ({type(error).__name__}: {error.message})") from error
 
 
-def _walk(folder: Path, prefix: str, above: tuple[str, ...], found: dict[str, list[str]]) -> None:
-    """Adds the names of a folder's files to `found`, by the folder's prefix."""
+def _list_local(folder: Path, prefix: str, above: tuple[str, ...], names: dict[str, list[str]]) -> None:
+    """Adds the file names of a folder and its subfolders to `names`, keyed by relative path with a slash at the end."""
     real = os.path.realpath(folder)
-    if real in above:
+    if real in above:  # a link to one of the folders above
         return
-    if len(found) >= _MAX_FOLDERS:
-        raise UserError(f"{folder}: more than {_MAX_FOLDERS} folders; do links lead in circles?")
+    if len(names) >= _MAX_FOLDERS:
+        raise UserError(f"{folder}: more than {_MAX_FOLDERS} folders; check for links that lead in circles")
     try:
         items = sorted(os.scandir(folder), key=lambda item: item.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
-    found[prefix] = []
+    names[prefix] = []
     for item in items:
-        # A link that leads nowhere, or to itself, is neither.
+        # A broken link is neither a folder nor a file.
         if os.path.isdir(item.path):
-            _walk(Path(item.path), f"{prefix}{item.name}/", (*above, real), found)
+            _list_local(Path(item.path), f"{prefix}{item.name}/", (*above, real), names)
         elif os.path.isfile(item.path):
-            found[prefix].append(item.name)
+            names[prefix].append(item.name)

@@ -1,8 +1,8 @@
-"""The one place of the rates that every array in this project keeps.
+"""Frame rate, sampling rate and frame size: the rates that all arrays of this project share.
 
-Frame k = 0, 1, ... covers [k / 25, (k + 1) / 25) s of a recording: 640 samples of sound at 16 kHz, the picture that a
-viewer sees at the frame's START, and the rating at its END (the paper's authors drop the rating at t = 0, so 7501
-ratings give 7500 frames).
+Frame k = 0, 1, ... covers the interval [k / 25, (k + 1) / 25) s of a recording. It holds 640 audio samples at 16 kHz,
+the image that is on screen at the START of the interval, and the rating at its END. The rating at t = 0 is dropped, as
+the paper's authors do: 7501 ratings give 7500 frames.
 """
 
 FRAME_RATE_HZ = 25

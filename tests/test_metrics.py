@@ -1,4 +1,4 @@
-"""The NumPy metrics against Lin's definition by expectations, hand-computed cases and their documented edges."""
+"""The NumPy metrics against Lin's definition by expectations, hand-computed cases, and the documented edge cases."""
 
 import numpy as np
 import pytest
@@ -53,12 +53,12 @@ def test_rmse_of_a_hand_computed_case():
     ("gold", "predicted", "message"),
     [
         ([], [], "empty"),
-        ([1.0, 2.0], [1.0], "one length"),
+        ([1.0, 2.0], [1.0], "same length"),
         ([[1.0], [2.0]], [[1.0], [2.0]], "1-D"),
-        ([1.0, np.nan], [1.0, 2.0], "gold holds 1 NaN"),
-        ([1.0, 2.0], [np.inf, 2.0], "predicted holds 1 NaN"),
+        ([1.0, np.nan], [1.0, 2.0], "gold has 1 NaN"),
+        ([1.0, 2.0], [np.inf, 2.0], "predicted has 1 NaN"),
     ],
 )
-def test_input_without_a_meaning_is_refused(measure, gold, predicted, message):
+def test_invalid_signals_are_refused(measure, gold, predicted, message):
     with pytest.raises(ValueError, match=message):
         measure(gold, predicted)

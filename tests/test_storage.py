@@ -1,7 +1,12 @@
-"""Corpora, shards and trainings on object stores and web servers: real ones, on this machine."""
+"""Files on this machine, and on object stores and web servers that run on this machine.
+
+The S3 tests need moto, boto3 and tensorflow-io (the extras io-tests and io).
+"""
 
 import http.server
+import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from affect import storage
@@ -17,22 +23,21 @@ from affect.errors import UserError
 from tests.helpers import trees
 from tests.helpers.commands import REPOSITORY, error_lines, train_flags
 
-boto3 = pytest.importorskip("boto3")
 
-
-def has_tensorflow_io():
-    """In another process: its S3 client aborts the one that used it."""
+@pytest.fixture(scope="module")
+def tensorflow_io():
+    """Skips where tensorflow-io does not load; tried in another process, because its S3 client aborts its process."""
     code = "import tensorflow_io as io; io.experimental; print('ok')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return "ok" in done.stdout
+    if "ok" not in done.stdout:
+        pytest.skip("tensorflow-io does not load here")
 
 
 @pytest.fixture(scope="module")
-def s3():
-    """A client of a fresh S3 server, and the environment in which TensorFlow finds it."""
+def s3(tensorflow_io):
+    """A client of a new S3 server, and the environment variables with which TensorFlow finds the server."""
+    boto3 = pytest.importorskip("boto3")
     pytest.importorskip("moto")
-    if not has_tensorflow_io():
-        pytest.skip("tensorflow-io does not load here")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -40,29 +45,30 @@ def s3():
         [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline and server.poll() is None, "the S3 server does not start"
+            time.sleep(0.2)
     address = f"http://127.0.0.1:{port}"
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
     client = boto3.client(
         "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
     )
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            client.create_bucket(Bucket="affect")
-            break
-        except Exception:
-            assert time.monotonic() < deadline and server.poll() is None, "the S3 server does not start"
-            time.sleep(0.2)
+    client.create_bucket(Bucket="affect")
     yield client, keys | {"S3_ENDPOINT": address, "S3_USE_HTTPS": "0", "S3_VERIFY_SSL": "0"}
     server.terminate()
     server.wait()
 
 
 class FilesInParts(http.server.SimpleHTTPRequestHandler):
-    """Python's own server, and ranges, which every web server for large files has."""
+    """Python's web server with support for ranges, which every web server for large files has."""
 
     def do_GET(self):  # noqa: N802
-        """Sends a file or the asked part of it."""
+        """Sends a file, or the range of it that the request asks for."""
         path, wanted = Path(self.translate_path(self.path)), self.headers.get("Range")
         if wanted is None or not path.is_file():
             return super().do_GET()
@@ -80,21 +86,22 @@ class FilesInParts(http.server.SimpleHTTPRequestHandler):
         return None
 
     def log_message(self, *_):
-        """Silent."""
+        """Logs nothing."""
 
 
 @pytest.fixture
 def web(tmp_path):
-    """A folder, and the address at which a web server shows it."""
+    """A folder, and the address of a web server that serves it."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(FilesInParts, directory=tmp_path / "web"))
     (tmp_path / "web").mkdir()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield tmp_path / "web", f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
+    server.server_close()
 
 
 def run(environment, *arguments):
-    """A command, as a user would run it; it must end well, with exit code 0 after S3 too."""
+    """Runs a command as a user would; it must end with exit code 0, also after using S3."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True,
         timeout=300,
@@ -142,7 +149,7 @@ def test_corpus_and_shards_in_s3_training_from_s3_and_evaluation_over_http(s3, w
     assert (tmp_path / "run/eval/test/metrics.json").is_file()
 
 
-def test_a_table_of_recordings_over_http(s3, web, tmp_path):
+def test_a_table_of_recordings_over_http(tensorflow_io, web, tmp_path):
     folder, address = web
     trees.table_tree(folder)
     out = run(
@@ -152,24 +159,24 @@ def test_a_table_of_recordings_over_http(s3, web, tmp_path):
     run({}, "-m", "tfrecords_tools.inspect_tfrecords", f"--data_dir={tmp_path}/out")
 
 
-def test_what_a_web_server_cannot_do_is_said():
+def test_paths_that_cannot_be_used_are_refused_with_what_to_use_instead():
     with pytest.raises(UserError, match="cannot be listed; give the address of a table"):
         storage.list_files("http://127.0.0.1/corpus")
     with pytest.raises(UserError, match="web servers are read-only"):
         storage.check_writable("https://example.org/records")
-    with pytest.raises(UserError, match="ftp:// is not known; there are s3, http"):
+    with pytest.raises(UserError, match="unknown scheme ftp://; use a local path or one of s3, http"):
         storage.is_remote("ftp://example.org/records")
-    with pytest.raises(UserError, match="--run_dir=s3://a/b: must be a folder of this machine"):
+    with pytest.raises(UserError, match="--run_dir=s3://a/b must be a local folder"):
         storage.local_folder("s3://a/b", "run_dir")
 
 
-def test_without_the_extra_one_line_names_it(monkeypatch):
+def test_without_tensorflow_io_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
     with pytest.raises(UserError, match=r"s3://a/b: s3:// needs the extra io \(pip install 'affect\[io\]'"):
         storage.file_system("s3://a/b")
 
 
-def test_a_bucket_that_is_not_there_is_one_line(s3, tmp_path):
+def test_a_missing_bucket_is_reported_in_one_line(s3, tmp_path):
     _, environment = s3
     done = subprocess.run(
         [sys.executable, "-m", "tfrecords_tools.inspect_tfrecords", "--data_dir=s3://nowhere/records"],
@@ -178,3 +185,204 @@ def test_a_bucket_that_is_not_there_is_one_line(s3, tmp_path):
     assert done.returncode == 2
     (line,) = [line for line in error_lines(done) if line.startswith("error:")]
     assert "s3://nowhere/records" in line and "Traceback" not in done.stderr
+
+
+class Point(msgspec.Struct, forbid_unknown_fields=True):
+    """Content of a JSON file."""
+
+    x: int
+    name: str = "origin"
+
+
+def test_json_is_written_indented_and_escaped_and_is_read_back(tmp_path):
+    path = tmp_path / "new folder/point.json"
+    storage.write_json(path, Point(3, "Zoë b\udce9n"))
+    assert path.read_text() == '{\n  "x": 3,\n  "name": "Zo\\u00eb b\\udce9n"\n}\n'
+    assert storage.read_json(path, Point) == Point(3, "Zoë b\udce9n")
+    assert storage.read_json(path) == {"x": 3, "name": "Zoë b\udce9n"}
+    assert os.listdir(path.parent) == ["point.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"point\.json: not JSON \("),
+        ("[" * 100_000, r"point\.json: not JSON \("),
+        ("7" * 5_000, r"point\.json: not JSON \("),
+        ("[]", r"point\.json: Expected `object`, got `array`"),
+        ('{"x": "far"}', r"point\.json: Expected `int`, got `str` - at `\$\.x`"),
+        ('{"x": 1, "y": 2}', r"point\.json: Object contains unknown field `y`"),
+        ("{}", r"point\.json: Object missing required field `x`"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_json_with_wrong_content_is_refused_with_file_and_field(tmp_path, content, message):
+    (tmp_path / "point.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        storage.read_json(tmp_path / "point.json", Point)
+
+
+def test_a_missing_json_file_is_named_with_the_hint(tmp_path):
+    with pytest.raises(UserError, match=r"point\.json does not exist$"):
+        storage.read_json(tmp_path / "point.json", Point)
+    with pytest.raises(UserError, match=r"point\.json does not exist; run it first$"):
+        storage.read_json(tmp_path / "point.json", Point, hint="run it first")
+
+
+def content_of(folder):
+    """Contents of all files below a folder by relative path, hidden ones included."""
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_folder(path, **files):
+    """Writes a folder of text files."""
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+
+
+@pytest.mark.parametrize("existing", [None, "old"])
+def test_a_file_appears_whole_and_replaces_an_existing_one(tmp_path, existing):
+    path = tmp_path / "folder/scores.h5"
+    if existing:
+        path.parent.mkdir()
+        path.write_text(existing)
+    with storage.atomic_write(path) as temporary:
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".h5")
+        temporary.write_text("half")
+        assert not path.exists() if existing is None else path.read_text() == existing
+        temporary.write_text("whole")
+    assert content_of(tmp_path) == {"folder/scores.h5": "whole"}
+
+
+@pytest.mark.parametrize("existing", [None, {"a": "old a", "b": "old b"}, {}])
+def test_a_folder_appears_whole_and_replaces_an_existing_one(tmp_path, existing):
+    path = tmp_path / "export"
+    if existing is not None:
+        write_folder(path, **existing)
+    with storage.atomic_write(path) as temporary:
+        write_folder(temporary, a="new a", c="new c")
+        assert content_of(path) == (existing or {})
+    assert content_of(tmp_path) == {"export/a": "new a", "export/c": "new c"}
+    assert os.listdir(tmp_path) == ["export"]
+
+
+def test_a_link_to_a_folder_is_replaced_and_its_target_is_kept(tmp_path):
+    write_folder(tmp_path / "target", a="old")
+    (tmp_path / "export").symlink_to(tmp_path / "target")
+    with storage.atomic_write(tmp_path / "export") as temporary:
+        write_folder(temporary, a="new")
+    assert content_of(tmp_path / "target") == {"a": "old"}
+    assert not (tmp_path / "export").is_symlink() and content_of(tmp_path / "export") == {"a": "new"}
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_an_error_keeps_the_existing_file_or_folder_and_leaves_nothing_else(tmp_path, error):
+    (tmp_path / "file").write_text("old")
+    write_folder(tmp_path / "folder", a="old a")
+    before = content_of(tmp_path)
+    with pytest.raises(type(error)), storage.atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise error
+    with pytest.raises(type(error)), storage.atomic_write(tmp_path / "folder") as temporary:
+        write_folder(temporary, a="half")
+        raise error
+    with pytest.raises(type(error)), storage.atomic_write(tmp_path / "new") as temporary:
+        raise error
+    assert content_of(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_a_failed_rename_restores_the_existing_folder(tmp_path, monkeypatch):
+    write_folder(tmp_path / "folder", a="old a")
+    replace = os.replace
+
+    def fail_on_the_new_folder(source, target):
+        if Path(target) == tmp_path / "folder" and "~" not in Path(source).name:
+            raise OSError("no rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_on_the_new_folder)
+    with pytest.raises(OSError, match="no rename"), storage.atomic_write(tmp_path / "folder") as temporary:
+        write_folder(temporary, a="new a")
+    assert content_of(tmp_path) == {"folder/a": "old a"}
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def write_and_die(path, at_rename):
+    """Replaces a folder, and kills the own process in the block (0) or at one of the two renames."""
+    replace, count = os.replace, 0
+
+    def counted(source, target):
+        nonlocal count
+        count += 1
+        if count == at_rename:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = counted
+    with storage.atomic_write(path) as temporary:
+        write_folder(temporary, a="new a")
+        if at_rename == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("at_rename", [0, 1, 2])
+def test_after_a_kill_at_any_moment_the_old_folder_is_there_and_nothing_else(tmp_path, at_rename):
+    write_folder(tmp_path / "folder", a="old a")
+    (tmp_path / ".12.hidden").mkdir()  # left by another process
+    (tmp_path / ".keep").write_text("not ours")
+    process = multiprocessing.get_context("fork").Process(target=write_and_die, args=(tmp_path / "folder", at_rename))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert content_of(tmp_path) != {"folder/a": "old a", ".keep": "not ours"}  # there are leftovers
+    storage.remove_leftovers(tmp_path)
+    assert content_of(tmp_path) == {"folder/a": "old a", ".keep": "not ours"}
+    assert sorted(os.listdir(tmp_path)) == [".keep", "folder"]
+
+
+def test_only_leftovers_of_the_named_folder_are_removed(tmp_path):
+    for name in (".12.export", ".12~export", ".2023.thesis", "export"):
+        (tmp_path / name).mkdir()
+    storage.remove_leftovers(tmp_path, "export")
+    assert sorted(os.listdir(tmp_path)) == [".2023.thesis", "export"]
+
+
+def test_the_leftover_of_a_process_with_the_same_id_is_not_mixed_in(tmp_path):
+    write_folder(tmp_path / f".{os.getpid()}.folder", half="written by a killed process")
+    with storage.atomic_write(tmp_path / "folder") as temporary:
+        write_folder(temporary, a="new a")
+    assert content_of(tmp_path) == {"folder/a": "new a"}
+
+
+def test_local_files_are_listed_through_links_but_never_in_circles(tmp_path):
+    write_folder(tmp_path / "corpus", a="1")
+    write_folder(tmp_path / "elsewhere", b="2")
+    (tmp_path / "corpus/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus/circle").symlink_to(tmp_path / "corpus")
+    (tmp_path / "corpus/broken").symlink_to(tmp_path / "nowhere")
+    assert storage.list_files(tmp_path / "corpus") == {"a", "linked/b"}
+    with pytest.raises(UserError, match="nowhere: cannot be listed"):
+        storage.list_files(tmp_path / "nowhere")
+
+
+def test_local_files_are_stamped_put_and_removed(tmp_path):
+    write_folder(tmp_path / "staging", a="12345")
+    path = storage.join(tmp_path, "train/a")
+    storage.put(tmp_path / "staging/a", path)
+    assert storage.exists(path) and not storage.exists(str(tmp_path / "train"))
+    assert storage.stamp(path) == (5, os.stat(path).st_mtime_ns)
+    assert storage.read_bytes(path) == b"12345"
+    storage.remove(path)
+    storage.remove(path)  # nothing to do
+    storage.remove(str(tmp_path / "train"))
+    assert os.listdir(tmp_path) == ["staging"] and os.listdir(tmp_path / "staging") == []
+
+
+def test_addresses_keep_their_slashes_and_are_quoted_only_for_web_servers():
+    assert storage.join("s3://bucket/corpus/", "a b/c.wav") == "s3://bucket/corpus/a b/c.wav"
+    assert storage.join("https://example.org/corpus", "a b/c.wav") == "https://example.org/corpus/a%20b/c.wav"
+    assert storage.absolute("gs://bucket/corpus/") == "gs://bucket/corpus"
+    assert storage.absolute("corpus/") == os.path.join(os.getcwd(), "corpus")
+    assert storage.local_folder("runs/a", "run_dir") == Path("runs/a")

@@ -1,10 +1,10 @@
-"""Handcrafted features that a corpus ships, one HDF5 file per recording beside the shards.
+"""Handcrafted features from the corpus: one HDF5 file per recording, beside the shards.
 
 features/train_1.h5
-features_audio.arousal           one group per table of the corpus, named by its folders
-values       float32 [rows, columns]     NaN where the corpus marks a value as missing
+features_audio.arousal/      one group per table of the corpus, named after the table's folders
+values       float32 [rows, columns]; NaN where the corpus marks a value as missing
 times_secs   float64 [rows]
-columns      bytes   [columns]           their names
+columns      bytes [columns]; the names of the columns
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,13 @@ from affect.errors import UserError
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """One table: names [columns], times in seconds [rows], values float32 [rows, columns]."""
+    """One table of features.
+
+    Attributes:
+      columns: names, [columns].
+      times_secs: float64 [rows].
+      values: float32 [rows, columns].
+    """
 
     columns: tuple[str, ...]
     times_secs: np.ndarray
@@ -26,7 +32,7 @@ class FeatureTable:
 
 
 def write_features(path: Path, tables: dict[str, FeatureTable]) -> None:
-    """Writes all tables of one recording; the same tables give the same bytes."""
+    """Writes all tables of one recording; equal tables give equal bytes."""
     with h5py.File(path, "w") as file:
         for name in sorted(tables):
             table, group = tables[name], file.create_group(name.replace("/", "."))
@@ -42,7 +48,7 @@ def read_features(path: Path) -> dict[str, FeatureTable]:
     """Reads all tables of one recording.
 
     Raises:
-      UserError: missing, or no such file.
+      UserError: the file does not exist or is not a file of features.
     """
     tables = {}
 

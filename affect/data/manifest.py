@@ -1,179 +1,170 @@
-"""What lies in a data folder: the manifest, and how it is read and checked.
+"""The manifest of a data folder: what it records, and how it is read and checked.
 
     DATA_DIR/
-      manifest.json                                   rates, shapes, counts, partitions, statistics, settings
-      {partition}/{recording}-{i:05d}-of-{n:05d}.tfrecord   see `records`
-      features/{recording}.h5                         handcrafted features that the corpus ships, see `features`
-      contact_sheets/{recording}.png                  crops to look through; no command reads them
+      manifest.json                                         rates, shapes, counts, partitions, statistics, settings
+      {partition}/{recording}-{i:05d}-of-{n:05d}.tfrecord   shards, see `records`
+      features/{recording}.h5                               handcrafted features from the corpus, see `features`
+      contact_sheets/{recording}.png                        face crops for visual inspection; no command reads them
 
-The manifest is the only source of rates, shapes and counts: readers take them from there, never from flags.
+The manifest is the only source of rates, shapes and counts: readers take them from it, never from flags.
 """
 
-import dataclasses
 import hashlib
-import json
 import re
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any, get_origin
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from affect import __version__, storage
-from affect.config import PARTITIONS
+from affect.config import NonNegativeInt, Partition, PositiveInt
 from affect.errors import UserError
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
-_LONGEST_NAME_BYTES = 100
 WRITTEN_BY = f"affect {__version__} make_tfrecords"
+_MAX_NAME_BYTES = 100
 
 
-@dataclass(frozen=True)
-class RecordingEntry:
+class RecordingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One recording in the manifest.
 
     Attributes:
-      name, partition, subject: as the corpus calls them.
-      frames: consecutive frames in its shards.
-      has_labels: False where the corpus withholds them (the shards then hold zeros).
-      has_audio, has_video: False where the recording has none.
-      audio_mean, audio_std: of the whole recording's samples, full scale = 1.
-      faces_found: frames in which a face was really found.
-      remarks: what a person should know of it: silence, streams that start late or differ in length, lost faces.
-      features: path of its handcrafted features, relative to the data folder; empty where the corpus ships none.
-      features_sha256: of that file.
-      shards: paths relative to the data folder, in order.
-      sha256: of each shard, in the same order.
+      name: name of the recording in the corpus; see `is_recording_name`.
+      partition: "train", "dev" or "test".
+      subject: the speaker, as the corpus names them.
+      frames: number of consecutive frames in the shards.
+      has_labels: false where the corpus withholds the labels; the shards then hold zeros.
+      has_audio, has_video: false where the recording has no such stream.
+      audio_mean, audio_std: mean and standard deviation of all samples of the recording; full scale is 1.
+      faces_found: number of frames in which the detector found a face.
+      remarks: what a person should know about the recording: silence, streams that start late or differ in length, lost
+        faces.
+      features: path of the handcrafted features, relative to the data folder; empty where the corpus has none.
+      features_sha256: SHA-256 of that file; empty where there is none.
+      shards: paths of the shards in order, relative to the data folder.
+      sha256: SHA-256 of each shard, in the same order.
     """
 
     name: str
-    partition: str
+    partition: Partition
     subject: str
-    frames: int
+    frames: PositiveInt
     has_labels: bool
     has_audio: bool
     has_video: bool
     audio_mean: float
-    audio_std: float
-    faces_found: int
+    audio_std: float = msgspec.field(name="audio_deviation")
+    faces_found: NonNegativeInt
     remarks: tuple[str, ...]
     features: str
     features_sha256: str
     shards: tuple[str, ...]
     sha256: tuple[str, ...]
 
+    def __post_init__(self):
+        if not is_recording_name(self.name):
+            raise ValueError(f"{self.name!r} is not a valid name of a recording")
+        if len(self.shards) != len(self.sha256):
+            raise ValueError(f"recording {self.name} has {len(self.shards)} shards and {len(self.sha256)} checksums")
 
-@dataclass(frozen=True)
-class Manifest:
-    """What is in a data folder.
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of a data folder.
 
     Attributes:
-      layout: of the corpus it was made from.
-      synthetic: whether that corpus was, and whatever is computed from it must be called so.
-      frame_rate_hz, sample_rate_hz, frame_samples, crop_size, frames_per_record: of the shards.
-      preprocessing: the settings it was made with.
-      left_out: recordings of the corpus that are not here, with the reason.
-      recordings: those that are.
+      schema_version: version of this schema.
+      written_by: package version and command that wrote the manifest. Both are fields, and not constants of the running
+        package, so that the fingerprint of existing data does not change with the package.
+      layout: layout of the corpus.
+      synthetic: whether the corpus is synthetic; everything computed from it must then say so.
+      frame_rate_hz, sample_rate_hz, frame_samples, crop_size, frames_per_record: rates and shapes of the shards.
+      preprocessing: the settings of preprocessing.
+      left_out: the reason by name for each recording of the corpus that is not included.
+      recordings: the recordings that are included.
     """
 
+    schema_version: int = SCHEMA_VERSION
+    written_by: str = WRITTEN_BY
     layout: str
     synthetic: bool
-    frame_rate_hz: int
-    sample_rate_hz: int
-    frame_samples: int
-    crop_size: int
-    frames_per_record: int
+    frame_rate_hz: PositiveInt
+    sample_rate_hz: PositiveInt
+    frame_samples: PositiveInt
+    crop_size: PositiveInt
+    frames_per_record: PositiveInt
     preprocessing: dict[str, Any]
     left_out: dict[str, str]
-    recordings: tuple[RecordingEntry, ...]
+    recordings: Annotated[tuple[RecordingEntry, ...], Meta(min_length=1)]
+
+    def __post_init__(self):
+        counts = Counter(entry.name.lower() for entry in self.recordings)
+        for name, count in counts.most_common(1):
+            if count > 1:
+                raise ValueError(f"{count} recordings are called {name}")
 
     def partition(self, name: str) -> list[RecordingEntry]:
-        """The recordings of one partition, in order."""
+        """Returns the recordings of one partition, in order."""
         return [entry for entry in self.recordings if entry.partition == name]
 
     def to_json(self) -> str:
-        """Indented JSON; the same manifest gives the same bytes."""
-        header = {"schema_version": SCHEMA_VERSION, "written_by": WRITTEN_BY}
-        return json.dumps(header | dataclasses.asdict(self), indent=2) + "\n"
+        """Returns indented JSON; equal manifests give equal bytes."""
+        return storage.encode_json(self)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the manifest, which holds every shard's: two equal ones mean the same data."""
+        """Returns the SHA-256 of the manifest. It covers the checksums of all shards: equal means the same data."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+class _Header(msgspec.Struct):
+    """The fields that a manifest of any schema version has."""
+
+    schema_version: int
+    written_by: str
+
+
 def read_manifest(data_dir: str | Path) -> Manifest:
-    """Reads and checks `manifest.json`, here or on an object store.
+    """Reads and checks `manifest.json` of a local folder or an object store.
 
     Raises:
-      UserError: no folder, no manifest, another schema version, or a manifest that is damaged or leaves its folder.
+      UserError: no folder, no manifest, another schema version, or a manifest that is damaged or names files outside
+        its folder.
     """
     path = storage.join(data_dir, MANIFEST_NAME)
     if not storage.is_remote(data_dir) and not Path(data_dir).is_dir():
-        raise UserError(f"data folder {data_dir} does not exist; make_tfrecords writes it")
+        raise UserError(f"data folder {data_dir} does not exist; run make_tfrecords to create it")
     if not storage.exists(path):
         raise UserError(
-            f"{data_dir} has no {MANIFEST_NAME}; make_tfrecords writes it last: start it again, and it goes on"
+            f"{data_dir} has no {MANIFEST_NAME}. make_tfrecords writes it last: run it again, and it will continue."
         )
-    try:
-        content = dict(json.loads(storage.read_bytes(path)))
-        version, written_by = content.pop("schema_version"), content.pop("written_by")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError(f"{path}: not a manifest ({type(error).__name__}: {error})") from error
-    if version != SCHEMA_VERSION:
+    content = storage.read_bytes(path)
+    header = storage.decode_json(content, _Header, f"{path}: not a manifest")
+    if header.schema_version != SCHEMA_VERSION:
         raise UserError(
-            f"{path}: schema version {version}, written by {written_by}; this is affect {__version__} and reads "
-            f"version {SCHEMA_VERSION}. Run make_tfrecords again."
+            f"{path} has schema version {header.schema_version}, written by {header.written_by}; this is affect "
+            f"{__version__}, which reads version {SCHEMA_VERSION}. Run make_tfrecords again."
         )
-    try:
-        manifest = Manifest(recordings=tuple(entry_from_json(item) for item in content.pop("recordings")), **content)
-        _check_types(manifest)
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged manifest ({error})") from error
-    names = [entry.name.lower() for entry in manifest.recordings]
-    rates = (manifest.frame_rate_hz, manifest.sample_rate_hz, manifest.frame_samples, manifest.crop_size)
-    if not names or len(set(names)) < len(names) or not all(rates):
-        raise UserError(f"{path}: damaged manifest (no recordings, one of them twice, or a rate of 0)")
+    manifest = storage.decode_json(content, Manifest, f"{path}: damaged manifest")
     for entry in manifest.recordings:
         for relative in (*entry.shards, *filter(None, [entry.features])):
             _check_inside(data_dir, relative, path)
     return manifest
 
 
-def entry_from_json(content: dict[str, Any]) -> RecordingEntry:
-    """The inverse of `dataclasses.asdict`, after a trip through JSON.
-
-    Raises:
-      TypeError, ValueError, KeyError: other content than an entry's.
-    """
-    lists = {name: tuple(content[name]) for name in ("remarks", "shards", "sha256")}
-    entry = RecordingEntry(**content | lists)
-    _check_types(entry)
-    if not is_recording_name(entry.name):
-        raise ValueError(f"{entry.name!r} is not the name of a recording")
-    if entry.partition not in PARTITIONS or len(entry.shards) != len(entry.sha256) or entry.frames < 1:
-        raise ValueError(f"the entry of recording {entry.name}")
-    return entry
-
-
 def is_recording_name(name: str) -> bool:
-    """Whether files may be called so, everywhere: letters, digits, '_', '-' and '.', and no '.' first."""
-    return bool(re.fullmatch(r"[\w-][\w.-]*", name)) and len(name.encode()) <= _LONGEST_NAME_BYTES
+    """Returns whether a name can be used in file names on every system.
 
-
-def _check_types(content: Any) -> None:
-    """JSON may hold anything, and a dataclass does not look."""
-    for item in dataclasses.fields(content):
-        kind, value = get_origin(item.type) or item.type, getattr(content, item.name)
-        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
-        if fits and item.type in (tuple[str, ...], dict[str, str]):
-            fits = all(isinstance(text, str) for text in (value.values() if kind is dict else value))
-        if not fits or (kind is int and value < 0):
-            raise TypeError(f"{item.name} is {value!r}")
+    It consists of letters, digits, '_', '-' and '.', does not start with '.', and has at most 100 bytes in UTF-8.
+    """
+    return bool(re.fullmatch(r"[\w-][\w.-]*", name)) and len(name.encode()) <= _MAX_NAME_BYTES
 
 
 def _check_inside(data_dir: str | Path, relative: str, manifest: str) -> None:
-    """A manifest from a stranger must not lead us to files elsewhere."""
-    leaves = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts or "\0" in relative
-    if not leaves and not storage.is_remote(data_dir):
-        leaves = not (Path(data_dir) / relative).resolve().is_relative_to(Path(data_dir).resolve())
-    if leaves:
-        raise UserError(f"{manifest}: {relative!r} lies outside the data folder")
+    """Refuses paths outside the data folder: a manifest from elsewhere must not make us read other files."""
+    outside = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts or "\0" in relative
+    if not outside and not storage.is_remote(data_dir):
+        outside = not (Path(data_dir) / relative).resolve().is_relative_to(Path(data_dir).resolve())
+    if outside:
+        raise UserError(f"{manifest}: {relative!r} is outside the data folder")

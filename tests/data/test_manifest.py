@@ -1,0 +1,176 @@
+"""The manifest: damaged or malicious ones are refused, and its bytes and fingerprint do not depend on the version."""
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from affect import __version__
+from affect.data.manifest import Manifest, RecordingEntry, is_recording_name, read_manifest
+from affect.errors import UserError
+
+WRITTEN_BY_0_1_0 = Path(__file__).parents[1] / "compatibility/v0.1.0/records/manifest.json"
+
+
+def entry(**changes):
+    fields = {
+        "name": "anna", "partition": "train", "subject": "Zoë", "frames": 7, "has_labels": True, "has_audio": True,
+        "has_video": True, "audio_mean": -1e-05, "audio_std": 0.125, "faces_found": 6, "remarks": ("Lücke",),
+        "features": "features/anna.h5", "features_sha256": "1" * 64, "shards": ("train/anna-0.tfrecord",),
+        "sha256": ("2" * 64,),
+    }  # fmt: skip
+    return RecordingEntry(**fields | changes)
+
+
+def manifest_of(*entries):
+    return Manifest(
+        layout="table", synthetic=False, frame_rate_hz=25, sample_rate_hz=16_000, frame_samples=640, crop_size=96,
+        frames_per_record=25, preprocessing={"face_margin": 0.5, "detector": "mtcnn", "split": None},
+        left_out={"börje": "no audio"}, recordings=entries,
+    )  # fmt: skip
+
+
+# As `json.dumps(..., indent=2)` of version 0.1.0 wrote it.
+ENTRY_AS_JSON = {
+    "name": "anna", "partition": "train", "subject": "Zoë", "frames": 7, "has_labels": True, "has_audio": True,
+    "has_video": True, "audio_mean": -1e-05, "audio_deviation": 0.125, "faces_found": 6, "remarks": ["Lücke"],
+    "features": "features/anna.h5", "features_sha256": "1" * 64, "shards": ["train/anna-0.tfrecord"],
+    "sha256": ["2" * 64],
+}  # fmt: skip
+
+
+def test_json_has_the_keys_and_the_form_that_version_0_1_0_wrote():
+    content = {
+        "schema_version": 2, "written_by": f"affect {__version__} make_tfrecords", "layout": "table",
+        "synthetic": False, "frame_rate_hz": 25, "sample_rate_hz": 16_000, "frame_samples": 640, "crop_size": 96,
+        "frames_per_record": 25, "preprocessing": {"face_margin": 0.5, "detector": "mtcnn", "split": None},
+        "left_out": {"börje": "no audio"}, "recordings": [ENTRY_AS_JSON],
+    }  # fmt: skip
+    text = manifest_of(entry()).to_json()
+    assert text == json.dumps(content, indent=2) + "\n"
+    assert r"Zo\u00eb" in text and '"audio_mean": -1e-05' in text
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "7.0.0"])
+def test_a_manifest_written_by_another_version_keeps_its_bytes_and_fingerprint(tmp_path, version):
+    content = WRITTEN_BY_0_1_0.read_bytes().replace(b"affect 0.1.0 ", f"affect {version} ".encode())
+    (tmp_path / "manifest.json").write_bytes(content)
+    manifest = read_manifest(tmp_path)
+    assert manifest.written_by == f"affect {version} make_tfrecords"
+    assert manifest.to_json().encode() == content
+    assert manifest.fingerprint() == hashlib.sha256(content).hexdigest()
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path):
+    manifest = replace(manifest_of(entry(), entry(name="ben", partition="dev")), written_by="affect 9 make_tfrecords")
+    (tmp_path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    assert read_manifest(tmp_path) == manifest
+    assert [item.name for item in manifest.partition("dev")] == ["ben"]
+    assert pickle.loads(pickle.dumps(manifest)) == manifest
+
+
+def test_a_file_name_that_is_not_utf_8_can_be_recorded(tmp_path):
+    manifest = replace(manifest_of(entry()), left_out={"ben": "missing b\udce9n.wav"})
+    (tmp_path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    assert read_manifest(tmp_path) == manifest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema_version=99),
+         r"manifest\.json has schema version 99, written by affect .* make_tfrecords; .*Run make_tfrecords again"),
+        (lambda m: m.pop("schema_version"), r"not a manifest: .*missing required field `schema_version`"),
+        (lambda m: m.pop("crop_size"), "damaged manifest: .*missing required field `crop_size`"),
+        (lambda m: m.update(surprise=1), "damaged manifest: .*unknown field `surprise`"),
+        (lambda m: m["recordings"][1].update(surprise=1), r"unknown field `surprise` - at `\$\.recordings\[1\]`"),
+        (lambda m: m["recordings"][1].pop("subject"), r"missing required field `subject` - at `\$\.recordings\[1\]`"),
+        (lambda m: m["recordings"][0].update(shards=["../../etc/passwd"]), "outside the data folder"),
+        (lambda m: m["recordings"][0].update(shards=["/etc/passwd"]), "outside the data folder"),
+        (lambda m: m["recordings"][0].update(features="../secret.h5"), "outside the data folder"),
+        (lambda m: m["recordings"][0].update(features="a\0b"), "outside the data folder"),
+        (lambda m: m["recordings"][0].update(name="../../escaped"),
+         r"'\.\./\.\./escaped' is not a valid name of a recording - at `\$\.recordings\[0\]`"),
+        (lambda m: m["recordings"][0].update(name=5), r"damaged manifest: .*at `\$\.recordings\[0\]\.name`"),
+        (lambda m: m["recordings"][0].update(shards=[5]), r"damaged manifest: .*at `\$\.recordings\[0\]\.shards\[0\]`"),
+        (lambda m: m["recordings"][0].update(sha256=[]), "damaged manifest: .*has 1 shards and 0 checksums"),
+        (lambda m: m["recordings"][0].update(partition="foo"),
+         r"damaged manifest: .*'foo' - at `\$\.recordings\[0\]\.partition`"),
+        (lambda m: m["recordings"][0].update(frames=0), r"`int` >= 1 - at `\$\.recordings\[0\]\.frames`"),
+        (lambda m: m["recordings"][0].update(frames=True), r"got `bool` - at `\$\.recordings\[0\]\.frames`"),
+        (lambda m: m["recordings"][0].update(faces_found=-1), r"`int` >= 0 - at `\$\.recordings\[0\]\.faces_found`"),
+        (lambda m: m["recordings"][0].update(audio_deviation="loud"), r"at `\$\.recordings\[0\]\.audio_deviation`"),
+        (lambda m: m["recordings"][0].update(has_video=1), r"at `\$\.recordings\[0\]\.has_video`"),
+        (lambda m: m.update(frame_rate_hz=0), r"Expected `int` >= 1 - at `\$\.frame_rate_hz`"),
+        (lambda m: m.update(frame_samples="many"), r"Expected `int`, got `str` - at `\$\.frame_samples`"),
+        (lambda m: m.update(left_out=[1]), r"damaged manifest: .*at `\$\.left_out`"),
+        (lambda m: m.update(left_out={"ben": 1}), r"damaged manifest: .*at `\$\.left_out"),
+        (lambda m: m.update(recordings=[]), r"length >= 1 - at `\$\.recordings`"),
+        (lambda m: m["recordings"].append(m["recordings"][0]), "damaged manifest: 2 recordings are called anna"),
+        (lambda m: m["recordings"].append(m["recordings"][0] | {"name": "ANNA"}), "2 recordings are called anna"),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_wrong_content_is_refused_with_file_and_field(tmp_path, change, message):
+    manifest = json.loads(manifest_of(entry(), entry(name="ben")).to_json())
+    change(manifest)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=message) as refusal:
+        read_manifest(tmp_path)
+    assert str(refusal.value).startswith(str(tmp_path / "manifest.json"))
+
+
+def test_a_shard_behind_a_link_that_leaves_the_folder_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data/train").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/manifest.json").write_text(manifest_of(entry()).to_json())
+    with pytest.raises(UserError, match="outside the data folder"):
+        read_manifest(tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", ["[]", "[" * 100_000, "7" * 5_000, "{", "5", "\xff"])
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=r"manifest\.json: not a manifest"):
+        read_manifest(tmp_path)
+
+
+def test_a_missing_folder_or_manifest_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere does not exist; run make_tfrecords to create it"):
+        read_manifest(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
+        read_manifest(tmp_path)
+
+
+def test_entries_are_checked_when_they_are_made():
+    with pytest.raises(ValueError, match="is not a valid name of a recording"):
+        entry(name=".hidden")
+    with pytest.raises(ValueError, match="recording anna has 1 shards and 2 checksums"):
+        entry(sha256=("1", "2"))
+    with pytest.raises(ValueError, match="2 recordings are called anna"):
+        manifest_of(entry(), entry())
+
+
+@pytest.mark.parametrize(
+    ("name", "valid"),
+    [
+        ("train_1", True), ("P16-b.2", True), ("Zoë", True), ("-", True), ("a" * 100, True), ("a" * 101, False),
+        ("ë" * 51, False), ("", False), (".a", False), ("a b", False), ("a/b", False), ("a\n", False),
+        ("a\udce9", False),
+    ],
+)  # fmt: skip
+def test_recording_names_can_be_used_in_file_names_on_every_system(name, valid):
+    assert is_recording_name(name) == valid
+
+
+def test_the_fingerprint_changes_with_the_data(data_dir, tmp_path):
+    shutil.copy(data_dir / "manifest.json", tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert manifest.fingerprint() == read_manifest(data_dir).fingerprint()
+    changed = replace(manifest.recordings[0], sha256=("0" * 64,))
+    other = replace(manifest, recordings=(changed, *manifest.recordings[1:]))
+    assert other.fingerprint() != manifest.fingerprint()
