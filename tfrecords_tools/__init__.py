@@ -1,3 +1,3 @@
-"""A corpus on disk to shards: corpus readers, the gold standard, the writer and the inspector."""
+"""Converts corpora to shards: corpus readers, the gold standard, the writer and the inspector."""
 
-import affect  # noqa: F401  its settings for TensorFlow must be made before TensorFlow is imported
+import affect  # noqa: F401  sets options of TensorFlow, which must happen before TensorFlow is imported

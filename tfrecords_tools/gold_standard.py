@@ -1,9 +1,10 @@
-"""Six raters to one gold standard, the AVEC 2016 way (Valstar et al., 2016; Ringeval et al., 2015).
+"""Combines the ratings of several raters into one gold standard as AVEC 2016 does (Valstar et al., 2016).
 
-Raters agree on when an emotion rises more than on its absolute level. So each rater's own mean is taken off
-before averaging, and one common mean is put back in which raters count by how well they agree with the others:
+Raters agree on when an emotion rises more than on its absolute level (Ringeval et al., 2015). So each rater's own mean
+is subtracted before averaging. One common mean is then added back, in which each rater weighs as much as the rater
+agrees with the others:
 
-    w_i  = mean over j != i of CCC(rating_i, rating_j), negative values counting as 0
+    w_i  = max(0, mean over j != i of CCC(rating_i, rating_j))
     gold = mean_i(rating_i - mean(rating_i)) + sum_i(w_i mean(rating_i)) / sum_i(w_i)
 """
 
@@ -19,17 +20,17 @@ def gold_standard(ratings: np.ndarray) -> np.ndarray:
       ratings: [frames, raters], each in [-1, 1].
 
     Returns:
-      float64 [frames]. One rater is returned as is. Where nobody agrees with anybody (all weights 0, as with
-      constant raters) the rater means count equally.
+      float64 [frames]. The rating of a single rater is returned as it is. If no rater agrees with the others (all
+      weights are 0, as with constant ratings), the raters' means count equally.
 
     Raises:
-      ValueError: not two-dimensional, empty, or not finite.
+      ValueError: the ratings are not two-dimensional, empty, or not finite.
     """
     ratings = np.asarray(ratings, dtype=np.float64)
     if ratings.ndim != 2 or ratings.size == 0:
         raise ValueError(f"ratings must be [frames, raters] and not empty, got shape {ratings.shape}")
     if not np.all(np.isfinite(ratings)):
-        raise ValueError("ratings hold NaN or infinity")
+        raise ValueError("ratings contain NaN or infinity")
 
     means = ratings.mean(axis=0)
     weights = _agreement(ratings)
@@ -39,10 +40,10 @@ def gold_standard(ratings: np.ndarray) -> np.ndarray:
 
 
 def _agreement(ratings: np.ndarray) -> np.ndarray:
-    """Mean CCC of each rater with the others, [raters]; a disagreeing rater (negative mean) weighs nothing."""
+    """Returns the mean CCC of each rater with the others, [raters]; negative means are replaced by 0."""
     raters = ratings.shape[1]
-    agreement = np.zeros((raters, raters))
+    ccc = np.zeros((raters, raters))  # the diagonal stays 0, so that it adds nothing to the sums
     for i in range(raters):
         for j in range(i):
-            agreement[i, j] = agreement[j, i] = concordance_cc(ratings[:, i], ratings[:, j])
-    return np.maximum(agreement.sum(axis=1) / max(raters - 1, 1), 0.0)
+            ccc[i, j] = ccc[j, i] = concordance_cc(ratings[:, i], ratings[:, j])
+    return np.maximum(ccc.sum(axis=1) / max(raters - 1, 1), 0.0)

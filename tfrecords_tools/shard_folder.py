@@ -1,21 +1,21 @@
-"""The output folder: complete, or marked as unfinished and ready to be continued; never something between.
+"""The output folder of make_tfrecords, which is either complete, or marked as unfinished and can be continued.
 
     OUTPUT_DIR/
       manifest.json                  written last: with it the folder is complete
-      train/ dev/ test/              shards, each moved here whole
+      train/ dev/ test/              shards, each moved here when it is complete
       features/ contact_sheets/
-      .unfinished/                   gone once the manifest stands
-        settings.json                what the shards are made with
-        recordings/{recording}.json  a finished one: its entry, and what it was made of
-        staging-{process}/           where a shard lies while it is written (not on object stores)
+      .unfinished/                   removed once the manifest is written
+        settings.json                the settings of the shards
+        recordings/{recording}.json  one per finished recording: its manifest entry, and what it was made of
+        staging-{process}/           shards that are being written (a temporary folder for object stores)
+        lock                         held by the run that is writing
 
-A run that was killed anywhere is continued by the same command, and the end has the same bytes. A recording whose files
-have changed since is made again.
+The same command continues a run that was killed at any point, and the result has the same bytes. A recording whose
+files have changed in the meantime is made again.
 """
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -25,49 +25,70 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from affect import storage
 from affect.config import PARTITIONS
-from affect.data.manifest import MANIFEST_NAME, entry_from_json
+from affect.data.manifest import MANIFEST_NAME, RecordingEntry
 from affect.errors import UserError
 
 _UNFINISHED = ".unfinished"
 _FINISHED = f"{_UNFINISHED}/recordings"
-# Folders that we write, and what the names of our files in them end in.
+# The folders that make_tfrecords writes, and the suffix of its files in each of them.
 _OURS = dict.fromkeys(PARTITIONS, ".tfrecord") | {"features": ".h5", "contact_sheets": ".png"}
 
-# What a recording is made of, as JSON: if it is the same, its shards are.
-MadeOf = dict[str, Any]
+
+class MadeOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a recording is made of; if it is equal in two runs with the same settings, so are the shards.
+
+    Attributes:
+      partition, subject, audio, video: as in `tfrecords_tools.corpora.recording.Recording`.
+      files: size in bytes and time of the last change in ns of every file, by path relative to the corpus folder.
+    """
+
+    partition: str
+    subject: str
+    audio: str | None
+    video: str | None
+    files: dict[str, tuple[int, int]]
+
+
+class _FinishedRecording(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of `recordings/{recording}.json`."""
+
+    entry: RecordingEntry
+    made_of: MadeOf
 
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """A folder of shards while it is written; every process has its own copy.
+    """A folder of shards that is being written. It can be pickled: every worker process has its own copy.
 
     Attributes:
-      path: of the folder, here or on an object store.
+      path: path of the folder, local or on an object store.
     """
 
     path: str
 
     def start(self, settings: dict[str, Any], overwrite: bool) -> bool:
-        """Makes the folder ready, after checking that nothing else is lost by it.
+        """Prepares the folder for writing, after checking that this destroys nothing that should be kept.
 
         Args:
-          settings: what the shards are to be made with.
-          overwrite: throw away complete shards, or ones made with other settings.
+          settings: the settings of the shards.
+          overwrite: delete complete shards, or shards with other settings.
 
         Returns:
-          Whether the folder is complete already.
+          Whether the folder is already complete.
 
         Raises:
-          UserError: a folder that is not ours or holds shards of other settings; both are shown.
+          UserError: make_tfrecords did not write the folder, or it holds shards with other settings.
         """
         storage.check_writable(self.path)
         complete, unfinished = self._read(MANIFEST_NAME), self._read(f"{_UNFINISHED}/settings.json")
         foreign = any(not _is_ours(content) for content in (complete, unfinished) if content is not None)
         if foreign or (complete is None and unfinished is None and self._holds_anything()):
             raise UserError(
-                f"{self.path} is not empty, and make_tfrecords did not write it; choose another --output_dir"
+                f"{self.path} is not empty and was not written by make_tfrecords; choose another --output_dir"
             )
         theirs = _settings_of(complete) if complete is not None else unfinished
         if theirs is not None and theirs != settings and not overwrite:
@@ -76,11 +97,11 @@ class OutputFolder:
                 "--overwrite, or choose another --output_dir"
             )
         if complete is not None and not overwrite:
-            storage.remove(storage.join(self.path, _UNFINISHED))  # killed between the manifest and the end
+            storage.remove(storage.join(self.path, _UNFINISHED))  # a run was killed after it wrote the manifest
             return True
         if overwrite and (complete is not None or unfinished != settings):
             self._clear()
-        storage.write_bytes(storage.join(self.path, f"{_UNFINISHED}/settings.json"), _as_json(settings))
+        storage.write_json(storage.join(self.path, f"{_UNFINISHED}/settings.json"), settings)
         if not storage.is_remote(self.path):
             for leftover in (Path(self.path) / _UNFINISHED).glob("staging-*"):
                 shutil.rmtree(leftover)
@@ -88,10 +109,10 @@ class OutputFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second run out of the same folder of this machine.
+        """Prevents a second run from writing into the same local folder; folders on object stores are not locked.
 
         Raises:
-          UserError: another run is at work in it.
+          UserError: another run is writing into the folder.
         """
         if storage.is_remote(self.path):
             yield
@@ -103,7 +124,7 @@ class OutputFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
-            raise UserError(f"{self.path}: another make_tfrecords is writing it") from error
+            raise UserError(f"{self.path}: another make_tfrecords is writing into this folder") from error
         try:
             yield
         finally:
@@ -113,22 +134,29 @@ class OutputFolder:
                 if empty.is_dir() and not any(empty.iterdir()):
                     empty.rmdir()
 
-    def finished(self, name: str, made_of: MadeOf) -> dict[str, Any] | None:
-        """The entry of a recording that an earlier run finished from the same things, if its files are still there."""
-        done = self._read(f"{_FINISHED}/{name}.json")
-        if done is None or done.get("made_of") != made_of:
+    def finished(self, name: str, made_of: MadeOf) -> RecordingEntry | None:
+        """Returns the entry of a recording that an earlier run finished from the same files.
+
+        None means that the recording must be made (again): it is not finished, it was made of other files, or its
+        shards or its entry are missing or damaged.
+        """
+        content = self._read(f"{_FINISHED}/{name}.json")
+        if content is None:
             return None
         try:
-            entry = entry_from_json(done["entry"])
-        except (TypeError, ValueError, KeyError):
+            done = msgspec.convert(content, _FinishedRecording)
+        except msgspec.ValidationError:
+            return None
+        entry = done.entry
+        if done.made_of != made_of or len(entry.shards) != len(entry.sha256):
             return None
         files = [*zip(entry.shards, entry.sha256, strict=True), (entry.features, entry.features_sha256)]
-        there = all(self._holds(relative, digest) for relative, digest in files if relative)
-        return done["entry"] if there else None
+        intact = all(self._holds(relative, digest) for relative, digest in files if relative)
+        return entry if intact else None
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder of this machine to write a recording's files into."""
+        """Yields a local folder for the files of one recording; it is removed afterwards."""
         if storage.is_remote(self.path):
             with tempfile.TemporaryDirectory(prefix="affect-") as folder:
                 yield Path(folder)
@@ -141,30 +169,31 @@ class OutputFolder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, staging: Path, entry: dict[str, Any], made_of: MadeOf) -> None:
-        """Moves a recording's files to their places, and then says that it is finished."""
+    def commit(self, staging: Path, entry: RecordingEntry, made_of: MadeOf) -> None:
+        """Moves the files of a recording from the staging folder to their final places, and marks it as finished."""
         for path in sorted(staging.rglob("*")):
             if path.is_file():
                 storage.put(path, storage.join(self.path, path.relative_to(staging).as_posix()))
-        done = _as_json({"entry": entry, "made_of": made_of})
-        storage.write_bytes(storage.join(self.path, f"{_FINISHED}/{entry['name']}.json"), done)
+        done = _FinishedRecording(entry, made_of)
+        storage.write_json(storage.join(self.path, f"{_FINISHED}/{entry.name}.json"), done)
 
     def complete(self, manifest_json: str, expected: set[str]) -> None:
-        """Removes files of recordings that are no longer there, writes the manifest, and ends the unfinished state.
+        """Completes the folder: removes files of recordings that are no longer in the corpus, and writes the manifest.
 
         Args:
           manifest_json: the manifest.
-          expected: paths below the folder of everything that belongs to it.
+          expected: paths, relative to the folder, of all files that the manifest names.
         """
         self._remove_ours(expected)
         storage.write_bytes(storage.join(self.path, MANIFEST_NAME), manifest_json.encode())
         storage.remove(storage.join(self.path, _UNFINISHED))
         if not storage.is_remote(self.path):
+            # Only temporary manifests: the folder may hold other people's hidden files.
             for leftover in Path(self.path).glob(f".*.{MANIFEST_NAME}"):
-                leftover.unlink()  # a manifest that a killed run was writing
+                leftover.unlink()  # a killed run was writing it
 
     def abandon(self) -> None:
-        """Leaves nothing behind of a run that finished no recording."""
+        """Removes the traces of a run that finished no recording."""
         storage.remove(storage.join(self.path, _UNFINISHED))
 
     def _holds_anything(self) -> bool:
@@ -173,17 +202,17 @@ class OutputFolder:
         path = Path(self.path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{self.path} is a file; choose another --output_dir")
-        # Our own lock, or what a run left that was killed before it could say what it was doing.
+        # The folder `.unfinished` may be there: our own lock, or a run that was killed before it wrote its settings.
         return path.is_dir() and any(item.name != _UNFINISHED for item in path.iterdir())
 
     def _clear(self) -> None:
-        """Removes what we wrote, the manifest first; other files in the folder are left alone."""
+        """Removes everything that make_tfrecords wrote, the manifest first, and no other files."""
         for name in (MANIFEST_NAME, _UNFINISHED):
             storage.remove(storage.join(self.path, name))
         self._remove_ours(expected=set())
 
     def _remove_ours(self, expected: set[str]) -> None:
-        """Removes files of our kinds from our folders, but for the expected ones; never through a link."""
+        """Removes our files from our folders, except for the expected ones; does not follow links to other folders."""
         if storage.is_remote(self.path):
             listed = [relative for relative in storage.list_files(self.path) if relative.count("/") == 1]
         else:
@@ -201,36 +230,31 @@ class OutputFolder:
                     path.rmdir()
 
     def _holds(self, relative: str, digest: str) -> bool:
-        """Whether a file is there; on this machine also whether it is still the same."""
+        """Whether a file exists and, for local files, has this SHA-256."""
         path = storage.join(self.path, relative)
         if not storage.exists(path):
             return False
         return storage.is_remote(path) or sha256_of(Path(path)) == digest
 
     def _read(self, relative: str) -> dict[str, Any] | None:
-        """A JSON file of ours; None where it is missing."""
+        """Returns the JSON object in a file of the folder; None if the file does not exist."""
         path = storage.join(self.path, relative)
         if not storage.exists(path):
             return None
         try:
-            content = json.loads(storage.read_bytes(path))
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path}: not JSON ({type(error).__name__}: {error}); choose another --output_dir"
-            ) from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: not what make_tfrecords writes; choose another --output_dir")
-        return content
+            return storage.read_json(path, dict[str, Any])
+        except UserError as error:
+            raise UserError(f"{error}; make_tfrecords did not write this file, choose another --output_dir") from error
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file of this machine."""
+    """Returns the SHA-256 of a local file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_ours(content: dict[str, Any]) -> bool:
-    """Whether we wrote a manifest, or the settings of an unfinished run."""
+    """Whether make_tfrecords wrote this manifest, or these settings of an unfinished run."""
     program = str(content.get("written_by")).split(" ")
     return (
         program[0] == "affect"
@@ -240,7 +264,7 @@ def _is_ours(content: dict[str, Any]) -> bool:
 
 
 def _settings_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest says that `OutputFolder.start` is given."""
+    """Returns the settings in a manifest, in the form that `OutputFolder.start` takes."""
     return {
         "written_by": manifest.get("written_by"),
         "layout": manifest.get("layout"),
@@ -251,8 +275,4 @@ def _settings_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     names = [name for name in ours | theirs if theirs.get(name) != ours.get(name)]
-    return ", ".join(f"{name} {theirs.get(name)!r} there and {ours.get(name)!r} now" for name in names)
-
-
-def _as_json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
+    return ", ".join(f"{name} was {theirs.get(name)!r} and is now {ours.get(name)!r}" for name in names)

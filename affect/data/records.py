@@ -1,8 +1,10 @@
-"""The one schema of our shards, used by writer and reader alike.
+"""The schema of the shards, with the one JPEG encoder and the one decoder; writer, reader and inspector share them.
 
-One TFRecord is a run of consecutive frames of one recording: JPEG face crops, where they were cut and whether a face
-was found there, int16 PCM as recorded, and labels. A recording without video or sound has none of it. Bytes are
-deterministic: no clock time, no absolute path, deterministic protobuf.
+One TFRecord holds consecutive frames of one recording: face crops as JPEG, where they were cut and whether a face was
+found there, int16 PCM as recorded, and labels. The fields of video or sound are empty if the recording has none. The
+bytes are deterministic: no time of writing, no absolute path, deterministic protobuf.
+
+Only TensorFlow decodes the JPEGs: OpenCV decodes the same bytes to slightly different pixels.
 """
 
 from typing import Any
@@ -14,8 +16,35 @@ JPEG_QUALITY = 90
 
 
 def shard_name(partition: str, recording: str, index: int, count: int) -> str:
-    """Relative path of one shard."""
+    """Returns the path of one shard, relative to the data folder."""
     return f"{partition}/{recording}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+def encode_jpeg(rgb: np.ndarray) -> bytes:
+    """Encodes a picture as JPEG of quality `JPEG_QUALITY`.
+
+    Args:
+      rgb: uint8 [height, width, 3].
+    """
+    import cv2  # only the writer encodes: training must not need OpenCV
+
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def decode_jpeg(jpeg: tf.Tensor | bytes) -> tf.Tensor:
+    """Decodes one JPEG, in eager or graph mode.
+
+    Args:
+      jpeg: string [], what `encode_jpeg` returned.
+
+    Returns:
+      uint8 [height, width, 3], RGB; a greyscale picture is converted to RGB.
+
+    Raises:
+      tf.errors.InvalidArgumentError: the bytes are not a JPEG.
+    """
+    return tf.io.decode_jpeg(jpeg, channels=3)
 
 
 def serialize(
@@ -27,12 +56,12 @@ def serialize(
     pcm: np.ndarray,
     labels: np.ndarray,
 ) -> bytes:
-    """One run of consecutive frames as a `tf.train.Example`.
+    """Serializes consecutive frames of one recording as a `tf.train.Example`.
 
     Args:
-      recording: its name.
+      recording: name of the recording.
       start_frame: index of the first frame in the recording.
-      crops: JPEG bytes, one per frame; empty without video, like `squares` and `found`.
+      crops: one JPEG per frame; empty without video, as are `squares` and `found`.
       squares: [frames, 3], left, top and edge of each crop in pixels of the source picture.
       found: bool [frames], whether a face was found.
       pcm: int16 [frames, frame_samples]; empty without sound.
@@ -47,12 +76,16 @@ def serialize(
         "audio/pcm": _bytes([pcm.astype("<i2").tobytes()]),
         "labels": _floats(labels),
     }
-    # The plain call orders map entries differently from process to process.
+    # Without this option the order of the features differs between processes.
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def parse(serialized: tf.Tensor, frame_samples: int) -> dict[str, tf.Tensor]:
-    """The inverse of `serialize`, in graph mode.
+    """Parses one record, in eager or graph mode; the inverse of `serialize`.
+
+    Args:
+      serialized: string [], one record.
+      frame_samples: audio samples per frame, from the manifest.
 
     Returns:
       "recording" string [], "start_frame" int64 [], "jpeg" string [frames], "square" float32 [frames, 3],

@@ -1,1 +1,1 @@
-"""Files to arrays: audio, video, faces and ARFF tables. Knows nothing of corpora, shards or networks."""
+"""Files to arrays: audio, video, face crops and tables. Nothing in it depends on corpora, shards or networks."""

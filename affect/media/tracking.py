@@ -1,9 +1,10 @@
-"""Faces in single pictures to one face over time.
+"""Face detections in single frames to one face over time.
 
-A detector looks at every few frames; in between the box is interpolated. Recordings lie complete on disk, so the face
-to follow is chosen with hindsight: detections are linked into tracks, and the one with most face in it wins, not
-whatever was largest in the first picture. The detector's jitter is smoothed with a window that looks both ways. Where
-there is no face the last box is held and the frames are marked, so that no later step mistakes a guess for a face.
+The detector runs on every n-th frame, and the box is interpolated in between. The whole recording is available, so the
+face to follow is chosen in hindsight: detections are linked into tracklets, and the longest and largest one wins, not
+the face that was largest in the first frame. A window centred on each frame smooths the detector's jitter. Where no
+face was detected, the last box is held and the frame is marked as not found, so that no later step takes the held box
+for a face.
 """
 
 from collections.abc import Iterable
@@ -17,13 +18,15 @@ from affect.media.faces import FaceDetector
 from affect.media.video import Picture
 
 _SMOOTHING_SIGMA_SECS = 0.24
-# How far a face may have gone, in parts of its edge: at once, and per second in which it was not seen, up to some.
-_REACH, _REACH_PER_SEC, _MAX_SECS = 0.5, 0.25, 5.0
+# Maximum movement between two detections of one face, as a fraction of the box edge: a constant, and an addition per
+# second without detection, up to some seconds.
+_MAX_MOVEMENT, _MAX_MOVEMENT_PER_SEC, _MAX_MOVEMENT_SECS = 0.5, 0.25, 5.0
+# Maximum ratio of the box edges of two consecutive detections of one face.
 _MAX_GROWTH = 1.6
-# A face that was away for longer is another one.
-_FORGOTTEN_AFTER_SECS = 30.0
-# Shorter tracks beside the main one are mistakes of the detector.
-_MIN_LOOKS = 3
+# A tracklet ends after this time without detection; a face that appears later starts a new one.
+_MAX_GAP_SECS = 30.0
+# Tracklets with fewer detections are false positives, unless there is nothing else.
+_MIN_DETECTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class FaceTrack:
 
     Attributes:
       squares: float [frames, 3], centre x, centre y and edge in pixels of the source picture.
-      found: bool [frames], whether a face was really there (False: the box is held or guessed).
+      found: bool [frames], whether a face was detected; False means that the square is held or a default.
     """
 
     squares: np.ndarray
@@ -41,13 +44,13 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector saw in every n-th frame.
+    """The faces that a detector found in every n-th frame.
 
     Attributes:
-      frames: frames of the recording.
+      frames: number of frames in the recording.
       every: n.
-      boxes: per look [faces, 4], left, top, width, height in pixels.
-      height, width: of the first picture.
+      boxes: for every n-th frame [faces, 4], left, top, width, height in pixels.
+      height, width: size of the first picture in pixels.
     """
 
     frames: int
@@ -59,71 +62,87 @@ class Detections:
 
 @dataclass(eq=False)
 class _Tracklet:
-    """One face while it is in sight: its squares [3] by look."""
+    """One face while it is visible: its squares [3] by the index of the detection."""
 
     squares: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
-    def last_look(self) -> int:
+    def first(self) -> int:
+        """Index of the first detection."""
+        return next(iter(self.squares))
+
+    @property
+    def last(self) -> int:
+        """Index of the last detection."""
         return next(reversed(self.squares))
 
     @property
     def weight(self) -> float:
-        """Large and long-lasting faces weigh most."""
+        """Sum of the box edges: large for large and long-visible faces."""
         return float(sum(square[2] for square in self.squares.values()))
 
     def overlaps(self, other: "_Tracklet") -> bool:
-        return min(self.squares) <= other.last_look and min(other.squares) <= self.last_look
+        """Whether both faces are visible at the same time."""
+        return self.first <= other.last and other.first <= self.last
 
 
-def look_for_faces(pictures: Iterable[Picture], detector: FaceDetector, every: int) -> Detections:
-    """Shows a detector frames 0, every, 2 * every, ...
+def detect_faces(frames: Iterable[Picture], detector: FaceDetector, every: int) -> Detections:
+    """Runs a detector on frames 0, every, 2 * every, ...; the other pictures are not converted to RGB.
 
     Raises:
-      UserError: there are no pictures.
+      UserError: there are no frames.
     """
-    boxes, frames, height, width = [], 0, 0, 0
-    for frames, picture in enumerate(pictures, start=1):
-        if (frames - 1) % every == 0:
+    boxes, count, height, width = [], 0, 0, 0
+    for count, picture in enumerate(frames, start=1):
+        if (count - 1) % every == 0:
             pixels = picture()
             height, width = (height, width) if boxes else pixels.shape[:2]
             boxes.append(detector(pixels))
     if not boxes:
-        raise UserError("there are no pictures")
-    return Detections(frames, every, boxes, height, width)
+        raise UserError("the video has no frames")
+    return Detections(count, every, boxes, height, width)
 
 
-def follow_face(looks: Detections, frame_rate_hz: float) -> FaceTrack:
-    """Follows the face that is there the longest, weighted by its size; others never take its place while it is there.
+def follow_face(detections: Detections, frame_rate_hz: float) -> FaceTrack:
+    """Follows the face that is visible the longest, weighted by its size, through brief absences.
+
+    Other faces fill only the time in which that face is gone for long.
+
+    Args:
+      detections: boxes of all faces, from `detect_faces`.
+      frame_rate_hz: frames per second.
 
     Returns:
-      The track. A recording without any face gets the picture's central square, marked as not found throughout.
+      The track, [frames]. A recording without any face gets the central square of the picture, marked as not found
+      throughout.
     """
-    seen = _main_face(_link([_squares(boxes) for boxes in looks.boxes], looks.every / frame_rate_hz))
-    times = np.arange(len(looks.boxes)) * looks.every
-    squares = [seen.get(look) for look in range(len(looks.boxes))]
-    return _fill(times, squares, looks.frames, _central_square(looks.height, looks.width), frame_rate_hz)
+    squares = [_squares(boxes) for boxes in detections.boxes]
+    main = _main_face(_link(squares, detections.every / frame_rate_hz))
+    times = np.arange(len(squares)) * detections.every
+    followed = [main.get(index) for index in range(len(squares))]
+    default = _central_square(detections.height, detections.width)
+    return _fill(times, followed, detections.frames, default, frame_rate_hz)
 
 
 def follow_boxes(
     boxes: np.ndarray, times_secs: np.ndarray, frames: int, frame_rate_hz: float, height: int, width: int
 ) -> FaceTrack:
-    """A track from boxes that a corpus ships.
+    """Makes a track of the boxes that a corpus ships.
 
     Args:
-      boxes: [rows, 4] left, top, width, height in pixels; without width or height where no face was found.
+      boxes: [rows, 4], left, top, width, height in pixels; a width or height of 0 means that no face was found.
       times_secs: [rows], ascending.
-      frames: of the track.
-      frame_rate_hz: of the frames.
-      height: of the pictures.
-      width: of the pictures.
+      frames: number of frames of the track.
+      frame_rate_hz: frames per second.
+      height: height of the pictures in pixels.
+      width: width of the pictures in pixels.
     """
     squares = [_squares(box[None])[0] if box[2] > 0 and box[3] > 0 else None for box in boxes]
     return _fill(times_secs * frame_rate_hz, squares, frames, _central_square(height, width), frame_rate_hz)
 
 
 def _squares(boxes: np.ndarray) -> np.ndarray:
-    """Boxes [faces, 4] to squares [faces, 3] around them."""
+    """Returns squares [faces, 3] around the centres of boxes [faces, 4]."""
     return np.column_stack([boxes[:, :2] + boxes[:, 2:] / 2.0, boxes[:, 2:].max(axis=1)])
 
 
@@ -131,63 +150,79 @@ def _central_square(height: int, width: int) -> np.ndarray:
     return np.array([width / 2, height / 2, min(height, width) / 2])
 
 
-def _link(looks: list[np.ndarray], look_secs: float) -> list[_Tracklet]:
-    """Detections [faces, 3] per look to tracklets: nearest first, each face in one and each tracklet once per look."""
-    ended, open_ones = [], []
-    for look, squares in enumerate(looks):
+def _link(detections: list[np.ndarray], interval_secs: float) -> list[_Tracklet]:
+    """Links detections into tracklets.
+
+    Within one frame the closest pairs of tracklet and detection are linked first; each tracklet takes at most one
+    detection, and detections that fit none start a new tracklet.
+
+    Args:
+      detections: squares [faces, 3], one array per detection time.
+      interval_secs: time between two of them.
+    """
+    ended, active = [], []
+    for index, squares in enumerate(detections):
         pairs = sorted(
-            (distance, number, index)
-            for number, tracklet in enumerate(open_ones)
-            for index, square in enumerate(squares)
-            if (distance := _distance(tracklet, square, (look - tracklet.last_look) * look_secs)) is not None
+            (distance, number, face)
+            for number, tracklet in enumerate(active)
+            for face, square in enumerate(squares)
+            if (distance := _distance(tracklet, square, (index - tracklet.last) * interval_secs)) is not None
         )
-        taken_tracklets, taken_squares = set(), set()
-        for _, number, index in pairs:
-            if number not in taken_tracklets and index not in taken_squares:
-                open_ones[number].squares[look] = squares[index]
+        taken_tracklets, taken_faces = set(), set()
+        for _, number, face in pairs:
+            if number not in taken_tracklets and face not in taken_faces:
+                active[number].squares[index] = squares[face]
                 taken_tracklets.add(number)
-                taken_squares.add(index)
-        open_ones += [_Tracklet({look: square}) for i, square in enumerate(squares) if i not in taken_squares]
-        forgotten = [one for one in open_ones if (look - one.last_look) * look_secs > _FORGOTTEN_AFTER_SECS]
-        ended += forgotten
-        open_ones = [one for one in open_ones if one not in forgotten]
-    return ended + open_ones
+                taken_faces.add(face)
+        active += [_Tracklet({index: square}) for face, square in enumerate(squares) if face not in taken_faces]
+        ended += [tracklet for tracklet in active if (index - tracklet.last) * interval_secs > _MAX_GAP_SECS]
+        active = [tracklet for tracklet in active if (index - tracklet.last) * interval_secs <= _MAX_GAP_SECS]
+    return ended + active
 
 
 def _distance(tracklet: _Tracklet, square: np.ndarray, unseen_secs: float) -> float | None:
-    """Pixels from where the face was; None where this cannot be the same face."""
-    last = tracklet.squares[tracklet.last_look]
+    """Returns the distance in pixels from the tracklet's last square; None if this cannot be the same face."""
+    last = tracklet.squares[tracklet.last]
     growth = max(square[2] / last[2], last[2] / square[2])
-    reach = last[2] * (_REACH + _REACH_PER_SEC * min(unseen_secs, _MAX_SECS))
+    reach = last[2] * (_MAX_MOVEMENT + _MAX_MOVEMENT_PER_SEC * min(unseen_secs, _MAX_MOVEMENT_SECS))
     distance = float(np.hypot(*(square[:2] - last[:2])))
     return distance if growth <= _MAX_GROWTH and distance <= reach else None
 
 
 def _main_face(tracklets: list[_Tracklet]) -> dict[int, np.ndarray]:
-    """Squares by look: the weightiest tracklet, and those that fill the time in which it is not there."""
+    """Returns squares by detection index: the tracklet of most weight, and others where it is not visible."""
     chosen: list[_Tracklet] = []
-    for tracklet in sorted(tracklets, key=lambda one: -one.weight):
-        long_enough = len(tracklet.squares) >= _MIN_LOOKS or not chosen
+    for tracklet in sorted(tracklets, key=lambda candidate: -candidate.weight):
+        long_enough = len(tracklet.squares) >= _MIN_DETECTIONS or not chosen
         if long_enough and not any(tracklet.overlaps(other) for other in chosen):
             chosen.append(tracklet)
-    return {look: square for tracklet in chosen for look, square in tracklet.squares.items()}
+    return {index: square for tracklet in chosen for index, square in tracklet.squares.items()}
 
 
 def _fill(
-    times: np.ndarray, squares: list[np.ndarray | None], frames: int, fallback: np.ndarray, frame_rate_hz: float
+    times: np.ndarray, squares: list[np.ndarray | None], frames: int, default: np.ndarray, frame_rate_hz: float
 ) -> FaceTrack:
-    """Detections at `times` (in frames) to every frame: interpolates between hits, holds over misses, marks misses."""
+    """Interpolates between detections, holds the last square where none was found, and smooths the result.
+
+    Args:
+      times: [detections], in frames.
+      squares: [3] for each time; None where no face was found.
+      frames: number of frames of the track.
+      default: square [3] of a recording without any face.
+      frame_rate_hz: frames per second.
+    """
     hit = np.array([square is not None for square in squares])
     if not hit.any():
-        return FaceTrack(np.tile(fallback, (frames, 1)), np.zeros(frames, bool))
-    everywhere = np.arange(frames)
-    nearest_look = np.searchsorted((times[1:] + times[:-1]) / 2.0, everywhere)
+        return FaceTrack(np.tile(default, (frames, 1)), np.zeros(frames, bool))
+    all_frames = np.arange(frames)
+    # Frames between detections inherit the result of the nearest one.
+    nearest = np.searchsorted((times[1:] + times[:-1]) / 2.0, all_frames)
     anchors = np.stack([square for square in squares if square is not None])
-    # Before the first hit its box is all there is; from a miss on, the last hit is held until the next.
+    # Frames before the first hit take its square; a miss takes the square of the hit before it.
     held = anchors[np.maximum(np.cumsum(hit) - 1, 0)]
-    track = np.column_stack([np.interp(everywhere, times, held[:, axis]) for axis in range(3)])
-    # Where looks end early nobody has looked.
+    track = np.column_stack([np.interp(all_frames, times, held[:, axis]) for axis in range(3)])
+    # Frames too far from any detection time, such as after boxes that end early, are not found.
     reach = 1.5 * np.median(np.diff(times)) if len(times) > 1 else np.inf
-    seen = hit[nearest_look] & (np.abs(times[nearest_look] - everywhere) <= reach)
+    found = hit[nearest] & (np.abs(times[nearest] - all_frames) <= reach)
     smooth = gaussian_filter1d(track, _SMOOTHING_SIGMA_SECS * frame_rate_hz, axis=0, mode="nearest")
-    return FaceTrack(smooth, seen)
+    return FaceTrack(smooth, found)

@@ -1,8 +1,9 @@
-"""Runs make_tfrecords in one process and kills it in the middle of writing one certain file.
+"""Runs make_tfrecords in one process and kills it while it writes a certain file.
 
     python -m tests.helpers.killed_while_writing CORPUS_DIR OUTPUT_DIR NAME
 
-The process dies when the first file whose final name ends in NAME is complete beside its place, and not yet there.
+The process is killed when the first file whose final name ends in NAME is complete under its temporary name, just
+before it is renamed.
 """
 
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shards import Preprocessing
 
 _replace = os.replace

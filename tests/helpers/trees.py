@@ -1,7 +1,7 @@
-"""Generated corpora in every layout that is read, around one moving face, with all truths known.
+"""Writes small corpora in every layout, in which sound, face positions and ratings are known exactly.
 
-The face is a real photograph's, shifted from picture to picture; a green dot sits at its centre. The sound is a sum of
-tones, so that it is known exactly at any rate.
+The video shows the face of a real photograph, moved from picture to picture, with a green dot at its centre. The sound
+is a sum of tones, so that it is known at any sampling rate.
 """
 
 import functools
@@ -26,36 +26,36 @@ HEIGHT, WIDTH = synthetic_face.HEIGHT, synthetic_face.WIDTH
 
 
 def tones(rate_hz, seconds=SECONDS):
-    """Five tones below 7 kHz, [samples] in (-1, 1)."""
+    """Returns the sum of five tones below 7 kHz, [samples] in (-1, 1)."""
     times = np.arange(round(rate_hz * seconds)) / rate_hz
     return sum(0.15 * np.sin(2 * np.pi * f * times + f) for f in (110.0, 331.0, 997.0, 2503.0, 6011.0))
 
 
 def snr_db(expected, read):
-    """Signal to noise, without the resampler's edges."""
+    """Returns the signal-to-noise ratio without the first and last samples, which a resampler cannot reproduce."""
     inner = slice(800, -800)
     return 10 * np.log10(np.mean(expected[inner] ** 2) / np.mean((read[inner] - expected[inner]) ** 2))
 
 
-def curve(seed, count=FRAMES + 1):
-    """A smooth rating curve in (-.9, .9), four decimals."""
+def rating_curve(seed, count=FRAMES + 1):
+    """Returns a smooth rating in [-0.9, 0.9], [ratings], rounded to four decimals as in the files."""
     smooth = gaussian_filter1d(np.random.default_rng(seed).standard_normal(count + 200), 12)[100:-100]
     return np.round(0.9 * smooth / np.abs(smooth).max(), 4)
 
 
 @functools.cache
 def face_centres(frames=FRAMES):
-    """True centre of the face, float [frames, 2] in pixels."""
+    """Returns the true centre (x, y) of the face in pixels, [frames, 2]."""
     rng = np.random.default_rng(7)
     paths = [gaussian_filter1d(rng.standard_normal(frames + 400), 15)[200:-200] for _ in range(2)]
-    reach = (40.0, 12.0)
-    moves = np.stack([r * path / np.abs(path).max() for r, path in zip(reach, paths, strict=True)], axis=1)
+    max_moves = (40.0, 12.0)
+    moves = np.stack([move * path / np.abs(path).max() for move, path in zip(max_moves, paths, strict=True)], axis=1)
     return np.array(synthetic_face.FACE_CENTRE) + moves
 
 
 @functools.cache
 def face_pictures(frames=FRAMES, dot=True):
-    """RGB pictures of the moving face."""
+    """Returns RGB pictures of the moving face, with or without the green dot."""
     portrait = skimage.data.astronaut()[
         synthetic_face.CUT_TOP : synthetic_face.CUT_TOP + HEIGHT,
         synthetic_face.CUT_LEFT : synthetic_face.CUT_LEFT + WIDTH,
@@ -75,7 +75,7 @@ def write_video(
     path, pictures, times_secs=None, rate=25, sound=None, sound_codec="alac", sound_start_secs=0.0, preset="ultrafast",
     crf=8,
 ):  # fmt: skip
-    """H.264 with the given presentation times, and a sound track at 44.1 kHz for `sound`, float [samples]."""
+    """Writes H.264 video with the given presentation times, and `sound` (float [samples]) as a track at 44.1 kHz."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     pictures = iter(pictures)
     first = next(pictures)
@@ -107,19 +107,19 @@ def write_video(
 
 
 def write_wav(path, signal, rate_hz=44_100, **options):
-    """A WAV file, its folder made."""
+    """Writes a WAV file and creates its folder."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, signal, rate_hz, **options)
 
 
 def write_lines(path, lines):
-    """A text file, its folder made."""
+    """Writes a text file and creates its folder."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_gold_arff(path, name, values, step=0.04):
-    """The AVEC release's gold standard."""
+    """Writes a gold standard as in the AVEC release."""
     header = [
         "@relation GOLDSTANDARD", "", "@attribute Instance_name string", "@attribute frameTime numeric",
         "@attribute GoldStandard numeric", "", "@data", "",
@@ -128,26 +128,26 @@ def write_gold_arff(path, name, values, step=0.04):
 
 
 def ratings_of(seed, count=FRAMES + 1):
-    """Six raters, [ratings, 6]: shifted, rescaled, one of them constant."""
-    base = curve(seed, count)
-    habits = ((1, 0), (0.8, 0.05), (1.1, -0.02), (0.5, 0.1), (0.9, 0))
-    ratings = [np.round(scale * base + level, 4) for scale, level in habits]
+    """Returns six raters, [ratings, 6]: five scale and shift the same curve, and one is constant."""
+    base = rating_curve(seed, count)
+    scales_and_shifts = ((1, 0), (0.8, 0.05), (1.1, -0.02), (0.5, 0.1), (0.9, 0))
+    ratings = [np.round(scale * base + shift, 4) for scale, shift in scales_and_shifts]
     return np.stack([*ratings, np.full(count, 0.1)], axis=1)
 
 
 def write_ratings(path, ratings):
-    """The release's single ratings, with its trailing spaces."""
+    """Writes individual ratings as in the RECOLA and AVEC releases, with the trailing spaces of their header."""
     rows = [f"{k * 0.04:.2f};" + ";".join(f"{value:.4f}" for value in row) for k, row in enumerate(ratings)]
     write_lines(path, ["time;" + ";".join(f"{rater} " for rater in RATERS), *rows])
 
 
 def avec2016_tree(root, names=("train_1",), boxes=False):
-    """The AVEC release; returns the gold standard [ratings, 2] by recording."""
+    """Writes an AVEC release and returns the gold standard [ratings, 2] by recording."""
     gold = {}
     for number, name in enumerate(names):
         write_wav(root / f"recordings_audio/{name}.wav", tones(44_100))
         write_video(root / f"recordings_video/{name}.mp4", face_pictures())
-        gold[name] = np.stack([curve(2 * number), curve(2 * number + 1)], axis=1)
+        gold[name] = np.stack([rating_curve(2 * number), rating_curve(2 * number + 1)], axis=1)
         for axis, dimension in enumerate(DIMENSIONS):
             write_gold_arff(root / f"ratings_gold_standard/{dimension}/{name}.arff", name, gold[name][:, axis])
         if boxes:
@@ -156,7 +156,7 @@ def avec2016_tree(root, names=("train_1",), boxes=False):
 
 
 def write_boxes(path, name, centres, missed=()):
-    """Face boxes of 90 x 100 pixels as the AVEC release ships them; zeros in rows of `missed`."""
+    """Writes face boxes of 90 x 100 pixels as in the AVEC release; the rows in `missed` have no face, all zeros."""
     header = ["@relation BOX", "", "@attribute name string", "@attribute frameTime numeric"]
     header += [f"@attribute {what} numeric" for what in ("left", "top", "width", "height")] + ["", "@data", ""]
     rows = [
@@ -167,7 +167,7 @@ def write_boxes(path, name, centres, missed=()):
 
 
 def recola_tree(root, subjects=("P16",)):
-    """The original release; returns single ratings {dimension: [ratings, 6]} by subject."""
+    """Writes an original RECOLA release and returns individual ratings {dimension: [ratings, 6]} by subject."""
     ratings = {}
     for number, subject in enumerate(subjects):
         write_wav(root / f"RECOLA-Audio-recordings/{subject}.wav", tones(44_100))
@@ -179,11 +179,11 @@ def recola_tree(root, subjects=("P16",)):
 
 
 def tzirakis_tree(root, subjects=("P16",)):
-    """The authors' tree; returns the gold standard [ratings, 2] by subject."""
+    """Writes the authors' folder tree and returns the gold standard [ratings, 2] by subject."""
     gold = {}
     for number, subject in enumerate(subjects):
         write_video(root / f"Video_recordings_MP4/{subject}.mp4", face_pictures(), sound=tones(44_100))
-        gold[subject] = np.stack([curve(2 * number), curve(2 * number + 1)], axis=1)
+        gold[subject] = np.stack([rating_curve(2 * number), rating_curve(2 * number + 1)], axis=1)
         for axis, dimension in enumerate(DIMENSIONS):
             rows = [f"{k * 0.04:.2f},{value:.4f}" for k, value in enumerate(gold[subject][:, axis])]
             write_lines(root / f"Ratings_affective_behaviour_CCC_centred/{dimension}/{subject}.csv", rows)
@@ -191,10 +191,10 @@ def tzirakis_tree(root, subjects=("P16",)):
 
 
 def table_tree(root, rows=None):
-    """A corpus of one's own: `anna` with labels at 10 Hz; returns them [labels, 2]."""
+    """Writes a corpus with a table that lists `anna`, whose labels come at 10 Hz, and returns these, [labels, 2]."""
     write_wav(root / "sound/anna voice.wav", tones(44_100))
     write_video(root / "anna.mp4", face_pictures())
-    labels = np.stack([curve(0, 10 * SECONDS + 1), curve(1, 10 * SECONDS + 1)], axis=1)
+    labels = np.stack([rating_curve(0, 10 * SECONDS + 1), rating_curve(1, 10 * SECONDS + 1)], axis=1)
     write_lines(
         root / "labels/anna.csv",
         ["time,arousal,valence"] + [f"{k / 10:.1f},{a:.4f},{v:.4f}" for k, (a, v) in enumerate(labels)],

@@ -1,4 +1,4 @@
-"""Detection, tracking with hindsight, crops and contact sheets, on a real face that moves, hides and has company."""
+"""Face detection, tracking, crops and contact sheets, with a real face that moves, disappears, and is not alone."""
 
 import cv2
 import numpy as np
@@ -6,25 +6,25 @@ import pytest
 
 from affect.media.contact_sheet import contact_sheet, sheet_frames
 from affect.media.faces import HaarDetector, MtcnnDetector, crop_face, crop_square
-from affect.media.tracking import Detections, follow_boxes, follow_face, look_for_faces
+from affect.media.tracking import Detections, detect_faces, follow_boxes, follow_face
 from tests.helpers import trees
 
 
 def shown(pictures):
-    """Pictures as the video reader gives them."""
+    """Pictures in the form in which `read_frames` yields them."""
     return [lambda picture=picture: picture for picture in pictures]
 
 
-def looks_at(boxes, every=1):
-    """What a detector saw: boxes of (left, top, edge) per look."""
-    squares = [np.array([(x, y, edge, edge) for x, y, edge in look], float).reshape(-1, 4) for look in boxes]
+def detections(boxes, every=1):
+    """Detections in pictures of 320 x 240 pixels, from a list of (left, top, edge) for every n-th frame."""
+    squares = [np.array([(x, y, edge, edge) for x, y, edge in faces], float).reshape(-1, 4) for faces in boxes]
     return Detections(len(boxes) * every, every, squares, 240, 320)
 
 
-def test_the_face_is_followed_where_it_moves_and_marked_where_it_is_gone():
+def test_a_moving_face_is_followed_and_its_absence_is_marked():
     pictures = list(trees.face_pictures(100, dot=False))
     pictures[60:] = [np.zeros_like(pictures[0])] * 40
-    track = follow_face(look_for_faces(shown(pictures), HaarDetector(), every=3), 25)
+    track = follow_face(detect_faces(shown(pictures), HaarDetector(), every=3), 25)
     error = np.linalg.norm(track.squares[:55, :2] - trees.face_centres(100)[:55], axis=1)
     assert np.percentile(error, 95) < 5.0
     assert track.found[:58].all() and not track.found[63:].any()
@@ -33,7 +33,7 @@ def test_the_face_is_followed_where_it_moves_and_marked_where_it_is_gone():
     assert np.linalg.norm(held.mean(axis=0) - trees.face_centres(100)[59]) < 8.0
 
 
-def test_both_detectors_frame_the_same_part_of_a_face():
+def test_both_detectors_return_the_same_part_of_a_face():
     pytest.importorskip("mtcnn")
     picture = trees.face_pictures(1, dot=False)[0]
     (haar,), (mtcnn,) = HaarDetector()(picture), MtcnnDetector()(picture)
@@ -43,53 +43,53 @@ def test_both_detectors_frame_the_same_part_of_a_face():
         assert width == height and 80 < width < 105
 
 
-def test_the_face_that_is_there_longest_is_followed_not_the_largest_at_first():
+def test_the_longest_visible_face_is_followed_not_the_one_that_is_largest_at_first():
     intruder = [[(200, 50, 90)] if k < 5 else [] for k in range(50)]
     boxes = [[(40, 40, 60), *other] for other in intruder]
-    assert follow_face(looks_at(boxes), 25).squares[:, 0].max() < 100
+    assert follow_face(detections(boxes), 25).squares[:, 0].max() < 100
 
 
-def test_a_second_face_does_not_take_over_while_the_first_hides():
-    """The tracked face is hidden for 1 s, then for 8 s; a second one is there all along, and is smaller."""
+def test_a_second_face_does_not_replace_the_first_while_that_is_hidden():
+    """The tracked face is hidden for 1 s or for 8 s; a second, smaller one is visible all the time."""
     for hidden in (range(100, 125), range(100, 300)):
         boxes = [[(200, 60, 40)] + ([] if k in hidden else [(40, 60, 70)]) for k in range(500)]
-        track = follow_face(looks_at(boxes), 25)
+        track = follow_face(detections(boxes), 25)
         assert track.squares[:, 0].max() < 100
         assert not track.found[hidden.start + 1 : hidden.stop - 1].any()
 
 
-def test_a_face_that_comes_back_elsewhere_after_long_is_found_again():
+def test_a_face_that_returns_elsewhere_after_a_long_absence_is_found_again():
     boxes = [[(40, 60, 70)]] * 50 + [[]] * 200 + [[(220, 60, 70)]] * 50
-    track = follow_face(looks_at(boxes), 25)
+    track = follow_face(detections(boxes), 25)
     assert abs(track.squares[-1, 0] - 255) < 1.0 and track.found[260:].all() and not track.found[60:240].any()
 
 
-def test_a_flicker_of_the_detector_is_not_followed():
+def test_a_single_false_detection_is_not_followed():
     boxes = [[(40, 60, 70)] if k != 30 else [(230, 10, 40)] for k in range(60)]
-    track = follow_face(looks_at(boxes), 25)
+    track = follow_face(detections(boxes), 25)
     assert track.squares[:, 0].max() < 80 and not track.found[30] and track.found.sum() == 59
 
 
-def test_given_boxes_are_taken_at_their_times_and_held_where_they_are_zero():
+def test_given_boxes_apply_at_their_times_and_are_held_where_a_box_is_zero():
     boxes = np.array([[10, 10, 20, 40], [10, 10, 20, 40], [0, 0, 0, 0], [90, 10, 20, 40]], float)
     track = follow_boxes(boxes, np.array([0.0, 0.4, 0.8, 1.2]), 31, 25, 240, 320)
     assert track.squares[0] == pytest.approx([20, 30, 40], abs=0.1)
     assert not track.found[16:25].any() and track.found[:15].all() and track.found[26:].all()
 
 
-def test_where_given_boxes_end_early_no_face_is_claimed():
+def test_no_face_is_found_after_the_end_of_the_given_boxes():
     boxes = np.tile([10.0, 10, 20, 40], (30, 1))
     track = follow_boxes(boxes, np.arange(30) / 25, 100, 25, 240, 320)
     assert track.found[:30].all() and not track.found[32:].any()
 
 
-def test_without_any_face_the_centre_is_cropped_and_marked():
-    track = follow_face(looks_at([[], [], []], every=2), 25)
+def test_without_any_face_the_centre_is_cropped_and_marked_as_not_found():
+    track = follow_face(detections([[], [], []], every=2), 25)
     np.testing.assert_array_equal(track.squares, [[160, 120, 120]] * 6)
     assert not track.found.any()
 
 
-def test_crop_takes_the_square_and_repeats_the_border():
+def test_a_crop_shows_the_square_and_repeats_the_border():
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[:, :50] = 200
     inside = crop_face(picture, np.array([50.0, 50.0, 40.0]), 0.0, 20)
@@ -101,7 +101,7 @@ def test_crop_takes_the_square_and_repeats_the_border():
     assert crop_square(np.array([50.0, 50.0, 1e9]), 0.25, 100, 100)[2] == 400  # memory stays bounded
 
 
-def test_a_contact_sheet_shows_every_gap_and_frames_it_in_red():
+def test_a_contact_sheet_shows_every_gap_with_a_red_border():
     found = np.ones(500, bool)
     found[[80, 81, 310]] = False
     frames = sheet_frames(found, 25)
@@ -115,16 +115,16 @@ def test_a_contact_sheet_shows_every_gap_and_frames_it_in_red():
     np.testing.assert_array_equal(sheet[20, 102 * 3 + 50], [120] * 3)
 
 
-def test_pictures_that_nobody_looks_at_are_not_converted():
-    asked = []
-    pictures = [lambda k=k: asked.append(k) or np.zeros((20, 20, 3), np.uint8) for k in range(10)]
-    look_for_faces(pictures, lambda _: np.empty((0, 4)), every=4)
-    assert asked == [0, 4, 8]
+def test_pictures_between_detections_are_not_converted():
+    converted = []
+    pictures = [lambda k=k: converted.append(k) or np.zeros((20, 20, 3), np.uint8) for k in range(10)]
+    detect_faces(pictures, lambda _: np.empty((0, 4)), every=4)
+    assert converted == [0, 4, 8]
 
 
-def test_the_tracked_square_survives_the_jitter_of_detection():
+def test_the_track_smooths_the_jitter_of_the_detector():
     rng = np.random.default_rng(0)
     boxes = [[(100 + x, 60 + y, 70)] for x, y in rng.normal(0, 3, (100, 2))]
-    track = follow_face(looks_at(boxes), 25)
+    track = follow_face(detections(boxes), 25)
     assert track.squares[10:-10, 0].std() < 1.5
     assert cv2.norm(track.squares[:, :2].mean(axis=0) - [135, 95]) < 1.0

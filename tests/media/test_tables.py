@@ -1,38 +1,53 @@
-"""Text tables: what releases write comes back as numbers, and damage is named by file and line."""
+"""Text tables: the formats that releases use are read as numbers, and damage is named by file and line."""
 
 import numpy as np
 import pytest
 
 from affect.errors import UserError
-from affect.media.arff import line_of_row, read_arff
-from affect.media.tables import read_numbers
-from tfrecords_tools.corpora.avec2016 import read_frame_times
-from tfrecords_tools.corpora.labels import from_gold_csv, from_regular_csv
+from affect.media.arff import read_arff
+from affect.media.feature_tables import read_feature_table
+from affect.media.tables import check_finite, check_times, read_numbers
 
 ARFF = "@relation GOLD\n\n@attribute Instance_name string\n@attribute frameTime numeric\n\n@data\n\n{rows}\n"
 
 
 @pytest.mark.parametrize("name", ["'train_1'", "train_1"])
-@pytest.mark.parametrize("comment", ["", "% a comment\n"])
-def test_arff_with_quoted_and_bare_names_and_blank_lines(tmp_path, name, comment):
+@pytest.mark.parametrize("comment", ["", "% a comment\n", "% 'train_1',0.02\n"])
+def test_arff_may_have_quoted_and_bare_names_blank_lines_and_comments(tmp_path, name, comment):
     path = tmp_path / "t.arff"
     path.write_text(ARFF.format(rows=f"{name},0.00\n\n{comment}{name},0.04"))
     table = read_arff(path)
-    assert list(table["Instance_name"]) == ["train_1", "train_1"]
-    np.testing.assert_array_equal(table["frameTime"], [0.0, 0.04])
-    assert line_of_row(path, 1) == path.read_text().splitlines().index(f"{name},0.04") + 1
+    assert table.text_columns == {"Instance_name": ["train_1", "train_1"]}
+    assert table.columns == ("frameTime",)
+    np.testing.assert_array_equal(table.values, [[0.0], [0.04]])
+    assert table.lines[1] == path.read_text().splitlines().index(f"{name},0.04") + 1
 
 
-@pytest.mark.parametrize("odd", ["", "\n"])  # a blank line sends it the slow way
-def test_arff_the_fast_and_the_slow_way_give_equal_numbers(tmp_path, odd):
+@pytest.mark.parametrize("last", ["'b',?,1,2", "'b',nan,1,2"])  # NumPy parses NaN, but not a missing value
+def test_arff_parsed_by_numpy_or_row_by_row_gives_the_exact_numbers(tmp_path, last):
     values = np.random.default_rng(0).normal(size=(50, 3)) * 10.0 ** np.arange(-8, 2, 4)
     rows = "\n".join("'a'," + ",".join(repr(float(value)) for value in row) for row in values)
     path = tmp_path / "t.arff"
     columns = "".join(f"@attribute 'f {i}' real\n" for i in range(3))
-    path.write_text(f"@RELATION x\n@ATTRIBUTE name string\n{columns}@DATA\r\n{odd}{rows}\n{odd}'b',?,1,2\n")
+    path.write_text(f"@RELATION x\n@ATTRIBUTE name string\n{columns}@DATA\r\n\n{rows}\n\n{last}\n")
     table = read_arff(path)
-    np.testing.assert_array_equal(table.select(["f 0", "f 1", "f 2"]).to_numpy()[:50], values)
-    assert np.isnan(table["f 0"][50]) and table["f 2"][50] == 2.0
+    assert table.columns == ("f 0", "f 1", "f 2")
+    np.testing.assert_array_equal(table.values[:50], values)
+    np.testing.assert_array_equal(table.values[50], [np.nan, 1.0, 2.0])
+    assert table.text_columns["name"] == ["a"] * 50 + ["b"]
+    assert table.lines.tolist() == [*range(8, 58), 59]
+
+
+def test_text_and_numbers_may_come_in_any_order_and_with_blanks(tmp_path):
+    path = tmp_path / "t.arff"
+    path.write_text(
+        "@attribute x real\n@attribute who string\n@attribute y integer\n@attribute how {calm,tense}\n@data\n"
+        "1.5, 'anna b' ,2, calm\n -2e-3,ben,3 ,'it''s'\n"
+    )
+    table = read_arff(path)
+    assert table.columns == ("x", "y")
+    np.testing.assert_array_equal(table.values, [[1.5, 2.0], [-2e-3, 3.0]])
+    assert table.text_columns == {"who": ["anna b", "ben"], "how": ["calm", "it's"]}
 
 
 @pytest.mark.parametrize(
@@ -40,12 +55,15 @@ def test_arff_the_fast_and_the_slow_way_give_equal_numbers(tmp_path, odd):
     [
         ("", "no @data line"),
         (ARFF.format(rows=""), "no rows after @data"),
-        (ARFF.format(rows="'a',0.00\n'a'"), "line 9: 1 values where the header names 2; was it cut"),
+        (ARFF.format(rows="% 'a',0.00"), "no rows after @data"),
+        (ARFF.format(rows="'a',0.00\n'a'"), r"line 9: 1 value\(s\) where the header declares 2; was it cut"),
         (ARFF.format(rows="'a',0.00\n'a',zero"), "line 9: 'frameTime' is 'zero', not a number"),
-        (ARFF.format(rows="'a',0.00\n'a',1,2"), "line 9: 3 values where the header names 2"),
+        (ARFF.format(rows="'a',0.00\n'a',1,2"), r"line 9: 3 value\(s\) where the header declares 2"),
+        (ARFF.format(rows="'a',0.00,1\n'a',1,2"), r"line 8: 3 value\(s\) where the header declares 2"),
         ("@attribute x\n@data\n1\n", "line 1: expected '@attribute NAME TYPE'"),
-        ("@attribute x real\n@attribute x real\n@data\n1,1\n", "line 2: a second attribute is called 'x'"),
-        ("@data\n1\n", "its header names no attributes"),
+        ("@attribute\n@data\n1\n", "line 1: expected '@attribute NAME TYPE'"),
+        ("@attribute x real\n@attribute x real\n@data\n1,1\n", "line 2: attribute 'x' is declared twice"),
+        ("@data\n1\n", "its header declares no attributes"),
     ],
 )
 def test_damaged_arff_names_file_and_line(tmp_path, content, message):
@@ -67,13 +85,15 @@ def test_numbers_with_byte_order_mark_blank_lines_and_trailing_blanks(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no rows of numbers"),
+        (b"", "contains no rows of numbers"),
+        (b"time;a\n", "contains no rows of numbers"),
+        (b"time,a\n0,1\n", "line 1: only one column; are the cells separated by ';'"),
         (b"time;a\n0;1\n1;x\n", "line 3: 'x' is not a number"),
         (b"time;a\n0;1\n1\n", r"line 3: 1 cell\(s\) where 2 were expected; are the cells separated by ';'"),
         (b"time;a\n0;1\n1;2;3\n", r"line 3: 3 cell\(s\) where 2 were expected; was it cut"),
-        (b"frame;time\n0;1\n1;1\n", "line 3: time 1 again; rows must be sorted by time, once each"),
+        (b"frame;time\n0;1\n1;1\n", "line 3: time 1 is repeated; rows must be sorted by time, each time once"),
         (b"time;caf\xe9\n0;1\n", "line 1: byte 0xE9 is not UTF-8"),
-        (b"time;t\n0;2\n1;1\n", "line 3: time 1 after 2"),
+        (b"time;t\n0;2\n1;1\n", "line 3: time 1 follows 2"),
         (b"time;t\n0;0\n1;nan\n", "line 3: the time is not a finite number"),
     ],
 )
@@ -81,49 +101,47 @@ def test_damaged_tables_name_file_and_line(tmp_path, content, message):
     path = tmp_path / "t.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"t\.csv.*{message}"):
-        read_frame_times(path)
+        table = read_numbers(path, ";", header=True)
+        check_times(table.values[:, 1], table.lines, path)
 
 
-@pytest.mark.parametrize("period", [0.01, 0.04, 0.5, 1.0])
-def test_labels_at_any_regular_rate_are_interpolated_at_the_frames_ends(tmp_path, period):
-    times = np.arange(round(6 / period) + 1) * period
-    path = tmp_path / "labels.csv"
-    rows = [f"{t:.4f},{0.1 * t:.6f},{-0.1 * t:.6f}" for t in times]
-    path.write_text("\n".join(["time,arousal,valence", *rows]))
-    labels = from_regular_csv(path)
-    ends = np.arange(1, 151) / 25
-    np.testing.assert_allclose(labels, np.stack([0.1 * ends, -0.1 * ends], axis=1), atol=1e-6)
+def test_a_value_that_is_not_finite_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"t\.csv, line 7: loudness is inf, not a finite number"):
+        check_finite(np.array([0.0, np.inf]), np.array([5, 7]), "loudness", tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("name", "head", "separator"),
     [
-        (["0,0,0", "1,0,0", "2,0,0", "4,0,0"], "line 5: 2 s after the label before; labels must come"),
-        (["5,0,0", "6,0,0"], "labels start at 5 s"),
-        (["0,0,0"], "a single label"),
-        (["0,0,0", "1,nan,0"], "line 3: arousal is nan"),
-        (["0,0,0", "1,0,7"], r"line 3: valence is 7; ratings lie in \[-1, 1\]"),
+        (
+            "t.arff",
+            "@attribute n string\n@attribute frameTime real\n@attribute F0 real\n@attribute loud real\n@data",
+            ",",
+        ),
+        ("t.csv", "Time;F0;loud", ";"),
     ],
 )
-def test_irregular_labels_are_refused(tmp_path, rows, message):
-    path = tmp_path / "labels.csv"
-    path.write_text("\n".join(["time,arousal,valence", *rows]))
-    with pytest.raises(UserError, match=message):
-        from_regular_csv(path)
+def test_feature_tables_are_arff_or_separated_by_semicolons(tmp_path, name, head, separator):
+    first = ["x"] if name.endswith("arff") else []
+    rows = [separator.join([*first, *cells]) for cells in (("0.00", "1.5", "2"), ("0.04", "nan", "3"))]
+    path = tmp_path / name
+    path.write_text("\n".join([head, *rows]) + "\n")
+    columns, times_secs, values = read_feature_table(path)
+    assert columns == ("F0", "loud")
+    np.testing.assert_array_equal(times_secs, [0.0, 0.04])
+    np.testing.assert_array_equal(values, [[1.5, 2], [np.nan, 3]])
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("content", "message"),
     [
-        (["0,0", "0.04,0", "0.12,0"], r"line 3: a rating at 0\.12 s where 0\.08 s was expected"),
-        (["0.04,0", "0.08,0"], "ratings must start at 0"),
-        (["0,0"], "fewer than two"),
-        (["0,0", "0.04,nan"], "line 2: the rating is nan"),
-        (["0,0", "0.08,0", "0.04,0"], r"line 3: time 0\.04 after 0\.08"),
+        ("frameTime;F0\n0;1\n0;2\n", "line 3: time 0 is repeated"),
+        ("frameTime;F0\n0;1\nnan;2\n", "line 3: the time is not a finite number"),
+        ("F0;loud\n0;1\n", "expected frameTime and then values, got F0, loud"),
     ],
 )
-def test_ratings_off_the_grid_are_refused(tmp_path, rows, message):
-    path = tmp_path / "P16.csv"
-    path.write_text("\n".join(rows))
-    with pytest.raises(UserError, match=message):
-        from_gold_csv(path, path)
+def test_feature_tables_without_increasing_times_are_refused(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=rf"t\.csv.*{message}"):
+        read_feature_table(path)

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: each gives one line that names the fault; nothing is left half-written."""
+"""Damaged and wrong files: each gives one line that names the fault, and no incomplete output is left."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from affect.errors import UserError
 from tests.helpers import trees
 from tests.helpers.commands import error_lines, made_once, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shards import Preprocessing
 
 
 @pytest.fixture(scope="module")
-def sound_trees(tmp_path_factory, worker_id):
-    """Trees in which nothing is wrong, by layout."""
+def intact_trees(tmp_path_factory, worker_id):
+    """One corpus per layout, without any fault."""
 
     def make(path):
         trees.avec2016_tree(path / "avec2016", boxes=True)
@@ -32,7 +32,7 @@ def sound_trees(tmp_path_factory, worker_id):
         trees.tzirakis_tree(path / "tzirakis")
         trees.table_tree(path / "table")
 
-    return made_once(tmp_path_factory, worker_id, "sound_trees", make)
+    return made_once(tmp_path_factory, worker_id, "intact_trees", make)
 
 
 def text(path, old, new):
@@ -47,7 +47,7 @@ def truncate(path):
 
 
 def write_png_as_video(path):
-    """A picture of 15 000 x 15 000 black pixels in 30 kB."""
+    """Writes a picture of 15 000 x 15 000 black pixels in 30 kB."""
     import struct
     import zlib
 
@@ -70,21 +70,21 @@ def write_sound_without_pictures(path):
 
 
 def header_claims(path, rate_hz):
-    """A WAV whose header claims another sampling rate."""
+    """Changes the sampling rate in the header of a WAV file."""
     content = bytearray(path.read_bytes())
     content[24:28] = rate_hz.to_bytes(4, "little")
     path.write_bytes(bytes(content))
 
 
 def codes(path, known, unknown):
-    """Renames a codec in an mp4's table of samples."""
+    """Renames a codec in the sample table of an mp4 file."""
     content = path.read_bytes()
     at = content.rindex(known)
     path.write_bytes(content[:at] + unknown + content[at + 4 :])
 
 
 def write_hours_of_silence(path):
-    """FLAC under the name of a WAV, half a megabyte."""
+    """Writes half a megabyte of FLAC under the name of a WAV file."""
     with soundfile.SoundFile(path, "w", 2_000, 1, "PCM_16", format="FLAC") as file:
         for _ in range(20):
             file.write(np.zeros(2_000 * 3_600, np.int16))
@@ -112,18 +112,18 @@ TZIRAKIS = "Ratings_affective_behaviour_CCC_centred/valence/P16.csv"
 LABELS = "labels/anna.csv"
 ROW = "anna,train,sound/anna voice.wav,anna.mp4,labels/anna.csv"
 
-# What is done to a sound tree, and what the message then says.
+# For every fault: the layout, the file, what is done to it, and a part of the message.
 FAULTS = {
     "empty wav": ("avec2016", WAV, lambda p: p.write_bytes(b""), "train_1.wav: cannot be decoded as sound"),
     "garbage wav": ("avec2016", WAV, lambda p: p.write_bytes(b"RIFFnonsense"), "cannot be decoded as sound"),
-    "wav cut": ("avec2016", WAV, truncate, "sound, pictures and labels differ in length (audio 2.00 s"),
-    "wav without samples": ("avec2016", WAV, lambda p: soundfile.write(p, np.zeros(0), 44_100), "holds no sound"),
+    "wav cut": ("avec2016", WAV, truncate, "sound, video and labels differ in length (audio 2.00 s"),
+    "wav without samples": ("avec2016", WAV, lambda p: soundfile.write(p, np.zeros(0), 44_100), "contains no samples"),
     "wav with NaN": (
         "avec2016", WAV, lambda p: soundfile.write(p, np.full(176_400, np.nan), 44_100, subtype="FLOAT"),
         "samples that are NaN or infinite",
     ),
-    "wav of 1 MHz": ("avec2016", WAV, lambda p: header_claims(p, 1_000_000), "1000000 samples per second"),
-    "wav of 3 Hz": ("avec2016", WAV, lambda p: header_claims(p, 3), "3 samples per second is not a rate of sound"),
+    "wav of 1 MHz": ("avec2016", WAV, lambda p: header_claims(p, 1_000_000), "sampling rate of 1000000 Hz"),
+    "wav of 3 Hz": ("avec2016", WAV, lambda p: header_claims(p, 3), "a sampling rate of 3 Hz is not plausible"),
     "empty mp4": ("avec2016", MP4, lambda p: p.write_bytes(b""), "train_1.mp4: cannot be decoded as video"),
     "mp4 cut": ("avec2016", MP4, truncate, "train_1.mp4: cannot be decoded as video"),
     "text as mp4": ("avec2016", MP4, lambda p: p.write_text("hello"), "cannot be decoded as video"),
@@ -139,7 +139,7 @@ FAULTS = {
     ),
     "mp4 without its sound": (
         "tzirakis", "Video_recordings_MP4/P16.mp4", lambda p: trees.write_video(p, trees.face_pictures()),
-        "P16.mp4: has no sound track",
+        "P16.mp4: the file has no sound track",
     ),
     "link that leads in circles": ("avec2016", MP4, link_loop, "missing: recordings_video/train_1.mp4"),
     "folder that holds itself": (
@@ -157,8 +157,8 @@ FAULTS = {
         "avec2016", GOLD, lambda p: p.write_text(p.read_text().rsplit(",", 1)[0] + ",?\n"),
         "line 109: the rating is nan",
     ),
-    "arff unsorted": ("avec2016", GOLD, lambda p: text(p, ",0.08,", ",0.02,"), "line 11: time 0.02 after 0.04"),
-    "arff time twice": ("avec2016", GOLD, lambda p: text(p, ",0.08,", ",0.04,"), "line 11: time 0.04 again"),
+    "arff unsorted": ("avec2016", GOLD, lambda p: text(p, ",0.08,", ",0.02,"), "line 11: time 0.02 follows 0.04"),
+    "arff time twice": ("avec2016", GOLD, lambda p: text(p, ",0.08,", ",0.04,"), "line 11: time 0.04 is repeated"),
     "arff off the grid": ("avec2016", GOLD, lambda p: text(p, ",3.96,", ",3.98,"), "a rating at 3.98 s where 3.96 s"),
     "arff of other columns": ("avec2016", GOLD, lambda p: text(p, "GoldStandard", "Silver"), "expected columns"),
     "arff beyond the scale": (
@@ -174,10 +174,12 @@ FAULTS = {
         "does not lie in the video's pictures of 320 x 240 pixels",
     ),
     "boxes as corners": ("avec2016", BOXES, lambda p: text(p, "width", "right"), "boxes must be left, top, width and"),
-    "video of an unknown codec": ("avec2016", MP4, lambda p: codes(p, b"avc1", b"xxxx"), "coded in a way that"),
+    "video of an unknown codec": (
+        "avec2016", MP4, lambda p: codes(p, b"avc1", b"xxxx"), "the codec of the video track is unknown",
+    ),
     "sound of an unknown codec": (
         "tzirakis", "Video_recordings_MP4/P16.mp4", lambda p: codes(p, b"alac", b"zzzz"),
-        "its sound is coded in a way that is not known",
+        "the codec of the sound track is unknown",
     ),
     "flac of twenty hours": ("avec2016", WAV, write_hours_of_silence, "longer than 6 hours"),
     "labels for 30 years": (
@@ -199,12 +201,12 @@ FAULTS = {
     ),
     "fewer frame times than pictures": (
         "avec2016", TIMES, lambda p: p.write_text("".join(p.read_text().splitlines(True)[:90])),
-        "more pictures than its 89 listed frame times",
+        "more pictures than the 89 listed frame times",
     ),
-    "frame times go back": ("avec2016", TIMES, lambda p: text(p, "7;0.28", "7;0.01"), "line 9: time 0.01 after 0.24"),
+    "frame times go back": ("avec2016", TIMES, lambda p: text(p, "7;0.28", "7;0.01"), "line 9: time 0.01 follows 0.24"),
     "ratings separated by commas": (
         "recola", RECOLA, lambda p: p.write_text(p.read_text().replace(";", ",")),
-        "line 1: one column; are they separated by ';'?",
+        "line 1: only one column; are the cells separated by ';'?",
     ),
     "ratings with a hole": ("recola", RECOLA, lambda p: text(p, "0.04;", "0.04;;"), "line 3: 8 cell(s) where 7"),
     "ratings with an empty cell": (
@@ -259,31 +261,31 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_and_nothing_is_left(sound_trees, tmp_path, fault):
+def test_a_fault_is_named_and_no_output_is_left(intact_trees, tmp_path, fault):
     layout, relative, spoil, message = FAULTS[fault]
-    shutil.copytree(sound_trees / layout, tmp_path / "corpus", symlinks=True)
+    shutil.copytree(intact_trees / layout, tmp_path / "corpus", symlinks=True)
     spoil(tmp_path / "corpus" / relative)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError) as refused:
         make_tfrecords(find_corpus(str(tmp_path / "corpus")), tmp_path / "out", Preprocessing(), processes=1)
     assert message in str(refused.value) and "\n" not in str(refused.value)
-    assert sorted(tmp_path.rglob("*")) == before  # nothing written outside the output folder, and nothing left in it
+    assert sorted(tmp_path.rglob("*")) == before  # nothing was written outside the output folder or left in it
 
 
-def test_there_are_thirty_faults_and_more():
+def test_at_least_thirty_faults_are_tested():
     assert len(FAULTS) >= 30
 
 
-def test_without_a_fault_the_trees_are_sound(sound_trees, tmp_path):
+def test_the_corpora_without_a_fault_are_accepted(intact_trees, tmp_path):
     for layout in ("avec2016", "recola", "tzirakis", "table"):
-        corpus = find_corpus(str(sound_trees / layout))
+        corpus = find_corpus(str(intact_trees / layout))
         assert corpus.layout == layout
         assert not make_tfrecords(corpus, tmp_path / layout, Preprocessing(), processes=1)
 
 
-def test_a_failed_recording_is_reported_the_others_are_kept_and_the_exit_code_is_two(sound_trees, tmp_path):
+def test_a_failed_recording_is_reported_the_others_are_kept_and_the_exit_code_is_two(intact_trees, tmp_path):
     root = tmp_path / "corpus"
-    shutil.copytree(sound_trees / "table", root)
+    shutil.copytree(intact_trees / "table", root)
     (root / "broken.mp4").write_bytes(b"garbage")
     rows = [ROW, "ben,dev,,anna.mp4,labels/anna.csv", "carla,dev,,broken.mp4,labels/anna.csv"]
     trees.write_lines(root / "corpus.csv", ["recording,partition,audio,video,labels", *rows])
@@ -299,14 +301,14 @@ def test_a_failed_recording_is_reported_the_others_are_kept_and_the_exit_code_is
     (root / "broken.mp4").unlink()
     shutil.copy(root / "anna.mp4", root / "broken.mp4")
     make_tfrecords(find_corpus(str(root)), tmp_path / "records", Preprocessing(), processes=1)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # finished ones were not made again
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # finished recordings were not made again
     manifest = json.loads((tmp_path / "records/manifest.json").read_text())
     assert [entry["name"] for entry in manifest["recordings"]] == ["anna", "ben", "carla"]
 
 
-def test_failed_recordings_can_be_left_out_on_purpose(sound_trees, tmp_path):
+def test_failed_recordings_can_be_left_out_on_purpose(intact_trees, tmp_path):
     root = tmp_path / "corpus"
-    shutil.copytree(sound_trees / "table", root)
+    shutil.copytree(intact_trees / "table", root)
     (root / "broken.mp4").write_bytes(b"garbage")
     rows = [ROW, "carla,dev,,broken.mp4,labels/anna.csv"]
     trees.write_lines(root / "corpus.csv", ["recording,partition,audio,video,labels", *rows])

@@ -1,4 +1,4 @@
-"""make_tfrecords killed anywhere and started again: finished recordings are kept, and the end has the same bytes."""
+"""make_tfrecords is killed anywhere and run again: finished recordings are kept, and the result has the same bytes."""
 
 import json
 import os
@@ -14,18 +14,18 @@ import pytest
 from affect.errors import UserError
 from tests.helpers.commands import REPOSITORY, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shard_folder import OutputFolder
 from tfrecords_tools.shards import Preprocessing
 
 
 def content(folder):
-    """Every file below a folder, hidden ones too."""
+    """Bytes of every file below a folder, hidden ones included."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def start(corpus_dir, output_dir):
-    """The command, in a process group of its own."""
+    """Starts the command in its own process group."""
     command = [sys.executable, "-m", "tfrecords_tools.make_tfrecords", f"--corpus_dir={corpus_dir}",
                f"--output_dir={output_dir}"]  # fmt: skip
     return subprocess.Popen(
@@ -48,7 +48,7 @@ def test_killed_while_a_shard_an_entry_and_the_manifest_are_written(corpus_dir, 
     assert not finish(corpus_dir, output)
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert content(output) == content(data_dir)
-    finish(corpus_dir, output)  # once more changes nothing
+    finish(corpus_dir, output)  # another run changes nothing
     assert content(output) == content(data_dir)
 
 
@@ -60,18 +60,18 @@ def test_workers_end_with_their_parent(corpus_dir, tmp_path, signal_sent):
         time.sleep(0.02)
         assert process.poll() is None, process.stderr.read()
     os.kill(process.pid, signal_sent)
-    said = process.communicate(timeout=30)[1]
+    stderr = process.communicate(timeout=30)[1]
     if signal_sent != signal.SIGKILL:
         assert process.returncode == 130
-        assert "interrupted; finished recordings are kept, the same command goes on" in said
-        assert "Traceback" not in said
+        assert "interrupted; finished recordings are kept, and the same command continues" in stderr
+        assert "Traceback" not in stderr
     deadline = time.monotonic() + 20
     while True:
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
             break
-        assert time.monotonic() < deadline, "workers go on without their parent"
+        assert time.monotonic() < deadline, "the workers did not end with their parent"
         time.sleep(0.1)
 
 
@@ -91,32 +91,32 @@ def test_other_settings_and_foreign_folders_are_refused(corpus_dir, data_dir, tm
     shutil.copytree(data_dir, copy)
     (copy / "notes.txt").write_text("mine")
     corpus = find_corpus(str(corpus_dir))
-    with pytest.raises(UserError, match=r"detect_every 5 there and 10 now; replace it with --overwrite"):
+    with pytest.raises(UserError, match=r"detect_every was 5 and is now 10; replace it with --overwrite"):
         make_tfrecords(corpus, copy, Preprocessing(detect_every=10), processes=1)
     with pytest.raises(UserError, match=r"has other recordings or partitions now \(dev_2\)"):
-        corpus.found.recordings.remove(next(one for one in corpus.found.recordings if one.name == "dev_2"))
+        corpus.listing.recordings.remove(next(one for one in corpus.listing.recordings if one.name == "dev_2"))
         make_tfrecords(corpus, copy, Preprocessing(), processes=1)
     assert make_tfrecords(corpus, copy, Preprocessing(), overwrite=True, processes=1) == {}
     manifest = json.loads((copy / "manifest.json").read_text())
     assert len(manifest["recordings"]) == 5 and not list(copy.glob("dev/dev_2*"))
-    assert (copy / "notes.txt").read_text() == "mine"  # what is not ours is left alone
+    assert (copy / "notes.txt").read_text() == "mine"  # files that make_tfrecords did not write are kept
 
     for overwrite in (False, True):
         mine = tmp_path / "mine"
         mine.mkdir(exist_ok=True)
         (mine / "train").mkdir(exist_ok=True)
-        with pytest.raises(UserError, match="not empty, and make_tfrecords did not write it"):
+        with pytest.raises(UserError, match="not empty and was not written by make_tfrecords"):
             finish(corpus_dir, mine, overwrite=overwrite)
         assert (mine / "train").is_dir()
 
 
-def test_folders_of_others_are_never_cleared(corpus_dir, data_dir, tmp_path):
+def test_files_of_other_programs_are_never_deleted(corpus_dir, data_dir, tmp_path):
     foreign = tmp_path / "site"
     (foreign / "test").mkdir(parents=True)
     (foreign / "test/thesis.tfrecord").write_text("years of work")
     (foreign / "manifest.json").write_text('{"name": "a web page"}')
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="make_tfrecords did not write it"):
+        with pytest.raises(UserError, match="was not written by make_tfrecords"):
             finish(corpus_dir, foreign, overwrite=overwrite)
     assert (foreign / "test/thesis.tfrecord").read_text() == "years of work"
 
@@ -135,7 +135,7 @@ def test_folders_of_others_are_never_cleared(corpus_dir, data_dir, tmp_path):
         finish(corpus_dir, "")
 
 
-def test_a_finished_recording_whose_shards_are_gone_is_made_again(corpus_dir, data_dir, tmp_path):
+def test_a_finished_recording_whose_shards_are_missing_is_made_again(corpus_dir, data_dir, tmp_path):
     output = tmp_path / "records"
     run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), "manifest.json")
     shutil.rmtree(output / "train")
@@ -145,16 +145,16 @@ def test_a_finished_recording_whose_shards_are_gone_is_made_again(corpus_dir, da
     assert content(output) == content(data_dir)
 
 
-def test_two_runs_do_not_write_into_one_folder(corpus_dir, tmp_path):
+def test_a_second_run_does_not_write_into_the_same_folder(corpus_dir, tmp_path):
     with OutputFolder(str(tmp_path / "records")).locked():
-        with pytest.raises(UserError, match="another make_tfrecords is writing it"):
+        with pytest.raises(UserError, match="another make_tfrecords is writing into this folder"):
             finish(corpus_dir, tmp_path / "records")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_the_folder_is_the_same(corpus_dir, data_dir, tmp_path):
-    """Random moments, every third one waited for: a shard just being written, or everything done but the manifest."""
+def test_a_folder_is_the_same_after_twenty_kills(corpus_dir, data_dir, tmp_path):
+    """The kills come at random times; every third one while a shard is written, every seventh before the manifest."""
     rng = random.Random()
     expected, kills, while_writing, runs = content(data_dir), 0, 0, 0
     while kills < 20:
@@ -165,10 +165,11 @@ def test_killed_twenty_times_the_folder_is_the_same(corpus_dir, data_dir, tmp_pa
                 break
             kills += 1
             if kills % 7 == 0:
-                done = run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), "manifest.json")
+                helper = "tests.helpers.killed_while_writing"
+                done = run_command("-m", helper, str(corpus_dir), str(output), "manifest.json")
                 assert done.returncode == -signal.SIGKILL
                 while_writing += 1
-                print(f"kill {kills}: while the manifest was written")
+                print(f"kill {kills}: while the manifest was being written")
                 break
             process = start(corpus_dir, output)
             if kills % 3 == 0:

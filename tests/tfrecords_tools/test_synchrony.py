@@ -1,4 +1,4 @@
-"""One instant in sound, pictures and ratings lands in one frame, whatever the video's clock does."""
+"""One instant in sound, video and ratings is in the same frame of the shards, whatever the frame rate of the video."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from affect.data.manifest import read_manifest
 from tests.helpers import trees
 from tests.helpers.commands import read_recording
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shards import Preprocessing
 
 INSTANT_SECS, FRAME = 2.0, 50
@@ -29,7 +29,7 @@ def uneven_times():
     ],
     ids=["25 fps", "29.97 fps", "30 fps", "50 fps", "variable rate", "0.2 s late"],
 )  # fmt: skip
-def test_a_flash_a_click_and_a_step_in_the_ratings_land_in_one_frame(tmp_path, times):
+def test_a_flash_a_click_and_a_step_in_the_ratings_are_in_the_same_frame(tmp_path, times):
     times = times[times < trees.SECONDS]
     face = trees.face_pictures(1, dot=False)[0]
     shown = np.searchsorted(times, INSTANT_SECS + 1e-6) - 1  # the picture that a viewer sees at the instant
@@ -57,15 +57,15 @@ def test_a_flash_a_click_and_a_step_in_the_ratings_land_in_one_frame(tmp_path, t
     (entry,) = read_manifest(tmp_path / "records").recordings
     late = times[0] > 0
     assert fields["face_found"][:4].any() != late and fields["face_found"][6:40].all()
-    assert any("pictures start at 0.20 s" in remark for remark in entry.remarks) == late
+    assert any("the video starts at 0.20 s" in remark for remark in entry.remarks) == late
 
 
-def test_drift_between_sound_and_pictures_is_reported(tmp_path):
+def test_a_difference_in_length_of_sound_and_video_is_reported(tmp_path):
     trees.table_tree(tmp_path, ["anna,train,long.wav,anna.mp4,labels/anna.csv"])
     trees.write_wav(tmp_path / "long.wav", trees.tones(44_100, trees.SECONDS + 0.5))
     make_tfrecords(find_corpus(str(tmp_path)), tmp_path / "records", Preprocessing(), processes=1)
     (entry,) = read_manifest(tmp_path / "records").recordings
-    assert entry.remarks == ("sound and pictures drift apart: sound 0.50 s longer",)
+    assert entry.remarks == ("the sound is 0.50 s longer than the video",)
 
 
 def test_silence_is_reported_and_stays_zero(tmp_path):
@@ -73,12 +73,12 @@ def test_silence_is_reported_and_stays_zero(tmp_path):
     trees.write_wav(tmp_path / "silent.wav", np.zeros(trees.SECONDS * 44_100))
     make_tfrecords(find_corpus(str(tmp_path)), tmp_path / "records", Preprocessing(), processes=1)
     (entry,) = read_manifest(tmp_path / "records").recordings
-    assert entry.remarks == ("its sound is silent",) and entry.audio_std == 0.0
+    assert entry.remarks == ("the sound is silent",) and entry.audio_std == 0.0
     assert not read_recording(tmp_path / "records", "anna")["pcm"].any()
 
 
-def test_frame_times_that_the_corpus_ships_replace_the_videos_own(tmp_path):
-    """The video claims 25 fps from 0; the corpus says that it really ran at half that speed."""
+def test_frame_times_that_the_corpus_ships_replace_those_in_the_video(tmp_path):
+    """The video file says 25 fps; the corpus says that it was recorded at half that rate."""
     trees.avec2016_tree(tmp_path)
     pictures = [np.full((64, 64, 3), 2 * k + 20, np.uint8) for k in range(60)]
     trees.write_video(tmp_path / "recordings_video/train_1.mp4", pictures)

@@ -1,1 +1,1 @@
-"""Corpora: each reader turns one layout on disk into `Recording`s; `synthetic` writes such a tree."""
+"""Corpora: each layout module finds the recordings of one layout on disk; `layouts` lists these modules."""

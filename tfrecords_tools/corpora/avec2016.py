@@ -3,17 +3,18 @@
     CORPUS_DIR/
       recordings_audio/train_1.wav
       recordings_video/train_1.mp4
-      recordings_video_frame_time/train_1.csv                optional: ';', header, second column = time of that picture
+      recordings_video_frame_time/train_1.csv                optional: ';', header, second column = time of the picture
       ratings_gold_standard/{arousal,valence}/train_1.arff   withheld for test
-      ratings_individual/{arousal,valence}/train_1.csv       instead, with --gold_standard=avec or mean
+      ratings_individual/{arousal,valence}/train_1.csv       instead of these, with --gold_standard=avec or mean
       features_video_face_bounding_box/train_1.arff          optional: left, top, width, height; 0 without a face
       features_*/**/train_1.arff                             optional: handcrafted features
 
-Recordings are `{train,dev,test}_{1..9}` there; any number is accepted here. An optional folder is all or nothing: where
-it has files of some recordings, the others' are missing.
+The release numbers its recordings `{train,dev,test}_{1..9}`; any number is accepted here. An optional folder must be
+complete: if it has files of some recordings, those of the others count as missing.
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,61 +22,62 @@ import numpy as np
 
 from affect.config import DIMENSIONS, PARTITIONS
 from affect.errors import UserError
-from affect.media.arff import read_arff
+from affect.media.feature_tables import read_feature_table
 from affect.media.tables import check_times, read_numbers
 from tfrecords_tools.corpora import labels
+from tfrecords_tools.corpora.layout import CorpusFolder, LayoutOptions
 from tfrecords_tools.corpora.recording import (
     AUDIO_SUFFIXES,
     TABLE_SUFFIXES,
     VIDEO_SUFFIXES,
-    Corpus,
     CorpusListing,
     Recording,
     Source,
 )
 
+DEFAULT_SPLIT: str = ""
+GOLD_STANDARDS: tuple[str, ...] = ("shipped", "avec", "mean")
+LISTED_IN_TABLE: bool = False
+
 _NAME = re.compile(r"(train|dev|test)_(\d+)")
 _BOXES = "features_video_face_bounding_box"
 _BOX_COLUMNS = 4
+# Pixels; a face that is not wider is in other units.
+_MIN_FACE_WIDTH = 2.0
 
 
-def recognises(corpus: Corpus) -> bool:
-    """Whether the folder looks like this release."""
-    return any(_NAME.fullmatch(stem) for kind in ("video", "audio") for stem in corpus.stems(f"recordings_{kind}"))
+def recognises(folder: CorpusFolder) -> bool:
+    """Returns whether the folder has sound or video of a recording."""
+    return any(map(_NAME.fullmatch, _names_in(folder)))
 
 
-def find_recordings(corpus: Corpus, gold_standard: str) -> CorpusListing:
+def find_recordings(folder: CorpusFolder, options: LayoutOptions) -> CorpusListing:
     """Lists the recordings, train before dev before test, each by number.
 
-    Args:
-      corpus: the folder.
-      gold_standard: "shipped", or "avec" or "mean" of the single ratings.
-
     Raises:
-      UserError: nothing in it looks like a recording.
+      UserError: the folder has no recording with such a name.
     """
-    names = {stem for kind in ("video", "audio") for stem in corpus.stems(f"recordings_{kind}")}
+    names = _names_in(folder)
     matches = sorted(
         (match for name in names if (match := _NAME.fullmatch(name))),
         key=lambda match: (PARTITIONS.index(match[1]), int(match[2])),
     )
     if not matches:
         raise UserError(
-            f"{corpus.root}: no recordings_video/{{train,dev,test}}_N.mp4; is this the AVEC 2015/2016 release?"
+            f"{folder.root}: no recordings_video/{{train,dev,test}}_N.mp4; is this the AVEC 2015/2016 release?"
         )
-    optional = _optional_folders(corpus)
-    found = CorpusListing([])
+    listing = CorpusListing([])
     others = sorted(names - {match[0] for match in matches})
     if others:
-        found.remarks.append(f"not read, names other than train_N, dev_N and test_N: {', '.join(others)}")
+        listing.remarks.append(f"not read, names other than train_N, dev_N and test_N: {', '.join(others)}")
+    feature_folders = _feature_folders(folder)
     for match in matches:
-        missing: list[str] = []
-        recording = _recording(corpus, match[0], match[1], gold_standard, optional, missing)
+        recording, missing = _find_recording(folder, match[0], match[1], options.gold_standard, feature_folders)
         if missing:
-            found.missing[match[0]] = missing
+            listing.missing[recording.name] = missing
         else:
-            found.recordings.append(recording)
-    return found
+            listing.recordings.append(recording)
+    return listing
 
 
 def read_frame_times(path: Path) -> np.ndarray:
@@ -90,72 +92,63 @@ def read_frame_times(path: Path) -> np.ndarray:
 
 def read_face_boxes(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads times in seconds [rows] and boxes [rows, 4]: left, top, width, height."""
-    columns, times, values = read_table(path)
+    columns, times, boxes = read_feature_table(path)
     if len(columns) != _BOX_COLUMNS:
         raise UserError(f"{path}: expected left, top, width and height, got {', '.join(columns)}")
     if any(word in name.lower() for name in columns for word in ("right", "bottom", "max", "x2", "y2")):
         raise UserError(f"{path}: boxes must be left, top, width and height, got {', '.join(columns)}")
-    if not np.isfinite(values).all() or (values[:, 2:] < 0).any():
-        raise UserError(f"{path}: a face box is not finite, or narrower than nothing")
-    if 0 < values[:, 2:].max() <= 2.0:
-        raise UserError(f"{path}: no face is wider than 2; boxes must be in pixels")
-    return times, values
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] < 0).any():
+        raise UserError(f"{path}: a face box has a negative size, or is not finite")
+    if 0 < boxes[:, 2:].max() <= _MIN_FACE_WIDTH:
+        raise UserError(f"{path}: no face is wider than {_MIN_FACE_WIDTH:g}; boxes must be in pixels")
+    return times, boxes
 
 
-def read_table(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Reads a table of features, ARFF or ';' separated: names, times in seconds [rows], values [rows, names]."""
-    if path.suffix.lower() == ".arff":
-        frame = read_arff(path)
-        numbers = [name for name, kind in frame.schema.items() if kind.is_numeric()]
-        names, values = tuple(numbers), frame.select(numbers).to_numpy()
-    else:
-        table = read_numbers(path, ";", header=True)
-        names, values = table.columns, table.values
-    if len(names) < 2 or names[0].lower() not in ("frametime", "time"):
-        raise UserError(f"{path}: expected frameTime and then values, got {', '.join(names[:5])}")
-    if not np.isfinite(values[:, 0]).all() or np.any(np.diff(values[:, 0]) <= 0):
-        raise UserError(f"{path}: its times are not sorted, or not numbers")
-    return names[1:], values[:, 0], values[:, 1:]
+def _names_in(folder: CorpusFolder) -> set[str]:
+    """Returns the names, of any form, of the sound and video files."""
+    return folder.stems("recordings_video") | folder.stems("recordings_audio")
 
 
-def _optional_folders(corpus: Corpus) -> list[str]:
-    """Folders with a file per recording that a release may or may not have."""
-    folders = {name.rsplit("/", 1)[0] for name in corpus.files if name.startswith("features_") and "/" in name}
-    return [folder for folder in sorted(folders) if any(map(_NAME.fullmatch, corpus.stems(folder)))]
+def _feature_folders(folder: CorpusFolder) -> list[str]:
+    """Returns the folders of features, which a release may or may not have, each with a file per recording."""
+    folders = {name.rsplit("/", 1)[0] for name in folder.files if name.startswith("features_") and "/" in name}
+    return [name for name in sorted(folders) if any(map(_NAME.fullmatch, folder.stems(name)))]
 
 
-def _recording(
-    corpus: Corpus, name: str, partition: str, gold_standard: str, optional: list[str], missing: list[str]
-) -> Recording:
-    """One recording; adds to `missing` what it needs and has not."""
+def _find_recording(
+    folder: CorpusFolder, name: str, partition: str, gold_standard: str, feature_folders: list[str]
+) -> tuple[Recording, list[str]]:
+    """Returns one recording, and the files that it lacks."""
+    missing: list[str] = []
 
-    def need(folder: str, suffixes: tuple[str, ...]) -> str:
-        path = corpus.pick(folder, name, suffixes)
+    def need(subfolder: str, suffixes: tuple[str, ...]) -> str:
+        path = folder.pick(subfolder, name, suffixes)
         if path is None:
-            missing.append(f"{folder}/{name}{suffixes[0]}")
+            missing.append(f"{subfolder}/{name}{suffixes[0]}")
         return path or ""
 
-    folder, suffix, read = _ratings(gold_standard)
-    withheld = partition == "test" and not any(corpus.pick(f"{folder}/{d}", name, (suffix,)) for d in DIMENSIONS)
-    has_frame_times = bool(corpus.stems("recordings_video_frame_time"))
-    features = {table: need(table, TABLE_SUFFIXES) for table in optional}
-    return Recording(
+    ratings, suffix, read_labels = _ratings_source(gold_standard)
+    withheld = partition == "test" and not any(folder.pick(f"{ratings}/{d}", name, (suffix,)) for d in DIMENSIONS)
+    has_frame_times = bool(folder.stems("recordings_video_frame_time"))
+    features = {table: need(table, TABLE_SUFFIXES) for table in feature_folders}
+    recording = Recording(
         name=name,
         partition=partition,
         subject=name,
         audio=need("recordings_audio", AUDIO_SUFFIXES),
         video=need("recordings_video", VIDEO_SUFFIXES),
-        labels=None if withheld else Source(read, tuple(need(f"{folder}/{d}", (suffix,)) for d in DIMENSIONS)),
+        labels=None if withheld else Source(read_labels, tuple(need(f"{ratings}/{d}", (suffix,)) for d in DIMENSIONS)),
         frame_times=Source(read_frame_times, (need("recordings_video_frame_time", (".csv",)),))
         if has_frame_times
         else None,
         face_boxes=Source(read_face_boxes, (features[_BOXES],)) if _BOXES in features else None,
         features=features,
     )
+    return recording, missing
 
 
-def _ratings(gold_standard: str):
-    """Folder, suffix and reader of the labels."""
+def _ratings_source(gold_standard: str) -> tuple[str, str, Callable[[Path, Path], np.ndarray]]:
+    """Returns the folder and suffix of the ratings, and the function that reads them."""
     if gold_standard == "shipped":
         return "ratings_gold_standard", ".arff", labels.from_gold_arff
     return "ratings_individual", ".csv", partial(labels.from_individual_ratings, method=gold_standard)

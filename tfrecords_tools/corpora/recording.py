@@ -1,14 +1,12 @@
-"""What every corpus reader yields: which files make a recording, and how to read them. Nothing is decoded here.
+"""What a corpus consists of: which files make up a recording and how they are read. Nothing is decoded here.
 
-All paths are relative to the corpus folder, so that they mean the same on disk, on an object store and in an error.
+All paths are relative to the corpus folder, so that they are valid on disk, on an object store and in an error message.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
-from affect import storage
 from affect.config import PARTITIONS
 from affect.data.manifest import is_recording_name
 from affect.errors import UserError
@@ -20,7 +18,7 @@ TABLE_SUFFIXES = (".arff", ".csv")
 
 @dataclass(frozen=True)
 class Source:
-    """Files and what reads them: `read(*paths)`; it must be picklable, since another process calls it."""
+    """Files and the function that reads them, `read(*paths)`; it must be picklable because other processes call it."""
 
     read: Callable[..., Any]
     files: tuple[str, ...]
@@ -31,15 +29,15 @@ class Recording:
     """One recording of a corpus.
 
     Attributes:
-      name: unique in the corpus; names the shards.
+      name: unique in the corpus; the shards are named after it.
       partition: "train", "dev" or "test".
-      subject: who is heard and seen, where the corpus says so; else the name.
-      audio: a sound file, or a video file with a sound track; None: the video's own sound, if it has any.
-      video: a video file; None where there is none.
-      labels: reads float32 [frames, 2]; None where the corpus withholds them.
-      frame_times: reads the corrected time in seconds of every picture; None: the video's own count.
+      subject: the person in the recording if the corpus says who it is; otherwise the recording's name.
+      audio: a sound file, or a video file with a sound track; None: the sound of `video`, if it has any.
+      video: a video file; None if the recording has no video.
+      labels: reads float32 [frames, 2]; None if the corpus withholds them.
+      frame_times: reads the corrected time in seconds of every picture; None: the timestamps in the video file.
       face_boxes: reads (times in seconds [rows], boxes [rows, 4]); None: faces are detected.
-      features: handcrafted ones that the corpus ships, file by name of the table.
+      features: handcrafted features that the corpus ships: file by name of the table.
     """
 
     name: str
@@ -55,11 +53,13 @@ class Recording:
     def __post_init__(self):
         if not is_recording_name(self.name):
             raise UserError(
-                f"recording {self.name!r}: a name has letters, digits, '_', '-' and '.', up to 100 bytes and no '.' "
-                "first; it becomes the name of files"
+                f"recording {self.name!r}: files will have this name, so it may contain letters, digits, '_', '-' and "
+                "'.', must not start with '.', and may have up to 100 bytes"
             )
         if self.partition not in PARTITIONS:
-            raise UserError(f"recording {self.name}: partition {self.partition!r} is none of {', '.join(PARTITIONS)}")
+            raise UserError(
+                f"recording {self.name}: partition {self.partition!r} must be one of {', '.join(PARTITIONS)}"
+            )
 
     @property
     def files(self) -> list[str]:
@@ -76,47 +76,14 @@ class Recording:
 
 @dataclass(frozen=True)
 class CorpusListing:
-    """What a layout found.
+    """The recordings of a corpus.
 
     Attributes:
-      recordings: complete ones, in the corpus' order.
-      missing: pieces that are not there, by recording.
-      remarks: what a person should know before hours of work start.
+      recordings: the complete ones, in the corpus' order.
+      missing: by name of each incomplete recording, the files that it lacks.
+      remarks: what the user should know before hours of preprocessing start.
     """
 
     recordings: list[Recording]
     missing: dict[str, list[str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-
-
-class Corpus:
-    """The files of a corpus folder, here or elsewhere, listed once and only where somebody asks."""
-
-    def __init__(self, root: str):
-        self.root = root
-        self._files: frozenset[str] | None = None
-
-    @property
-    def files(self) -> frozenset[str]:
-        """All files, relative to the folder."""
-        if self._files is None:
-            self._files = storage.list_files(self.root)
-        return self._files
-
-    def has(self, relative: str) -> bool:
-        """Whether there is this file; the folder need not be listed for it."""
-        return relative in self._files if self._files is not None else storage.exists(storage.join(self.root, relative))
-
-    def pick(self, folder: str, stem: str, suffixes: tuple[str, ...]) -> str | None:
-        """The file of that name with the first suffix that there is, in upper or lower case."""
-        candidates = (f"{folder}/{stem}{form}" for suffix in suffixes for form in (suffix, suffix.upper()))
-        return next((candidate for candidate in candidates if candidate in self.files), None)
-
-    def stems(self, folder: str) -> set[str]:
-        """Names of the files that lie in a folder itself, without their suffix."""
-        paths = (PurePosixPath(name) for name in self.files if name.startswith(f"{folder}/"))
-        return {path.stem for path in paths if path.parent == PurePosixPath(folder)}
-
-    def top_level(self) -> list[str]:
-        """What lies in the folder itself; folders end in a slash."""
-        return sorted({name.split("/", 1)[0] + ("/" if "/" in name else "") for name in self.files})

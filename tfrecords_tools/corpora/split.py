@@ -1,6 +1,5 @@
 """Which RECOLA subject belongs to which partition: AVEC 2016's split, the authors' split, or a user's own."""
 
-import csv
 import hashlib
 import re
 from dataclasses import dataclass
@@ -8,9 +7,9 @@ from pathlib import Path
 
 from affect.config import PARTITIONS
 from affect.errors import UserError
-from affect.media.tables import read_text
+from affect.media.tables import read_rows, read_text
 
-# AVEC 2016 (Valstar et al.); and the 46 subjects of the authors' own experiments.
+# AVEC 2016 (Valstar et al.), and the 46 subjects of the authors' own experiments.
 _SUBJECTS = {
     "avec2016": {
         "train": (16, 21, 23, 25, 37, 39, 41, 46, 56),
@@ -35,37 +34,34 @@ class Split:
 
 
 def read_split(choice: str) -> Split:
-    """A named split, or one from a CSV with the header `subject,partition`.
+    """Returns a named split, or reads one from a CSV with the header `subject,partition`.
 
     Raises:
-      UserError: an unreadable file, other columns, an unknown partition, a subject twice.
+      UserError: the file is unreadable, has other columns or an unknown partition, or lists a subject twice.
     """
     if choice in _SUBJECTS:
         return Split(choice, {f"P{n}": name for name, numbers in _SUBJECTS[choice].items() for n in numbers})
     if not choice.lower().endswith(".csv"):
         raise UserError(
-            f"--split={choice}: expected {', '.join(NAMED_SPLITS)}, or a .csv with the header subject,partition"
+            f"--split={choice}: must be one of {', '.join(NAMED_SPLITS)}, or a .csv with the header subject,partition"
         )
     path = Path(choice)
-    rows = csv.reader(read_text(path).splitlines(), quoting=csv.QUOTE_NONE)
-    header = [cell.strip().lower() for cell in next(rows, [])]
-    if header != ["subject", "partition"]:
+    rows = read_rows(read_text(path), str(path), quotes=False)
+    _, header = next(rows, (1, []))
+    if [cell.lower() for cell in header] != ["subject", "partition"]:
         raise UserError(f"{path}: expected the header subject,partition, got {','.join(header)}")
     partitions: dict[str, str] = {}
-    for row in rows:
-        if not any(cell.strip() for cell in row):
-            continue
-        cells = [cell.strip() for cell in row]
+    for line, cells in rows:
         if len(cells) != 2 or not re.fullmatch(r"P?\d+", cells[0]) or cells[1] not in PARTITIONS:
             raise UserError(
-                f"{path}, line {rows.line_num}: {','.join(row)!r} is no subject (P16) with "
-                f"one of {', '.join(PARTITIONS)}"
+                f"{path}, line {line}: expected a subject (P16) and one of {', '.join(PARTITIONS)}, got "
+                f"{','.join(cells)!r}"
             )
         subject = f"P{int(cells[0].lstrip('P'))}"
         if subject in partitions:
-            raise UserError(f"{path}, line {rows.line_num}: {subject} for the second time")
+            raise UserError(f"{path}, line {line}: subject {subject} is listed twice")
         partitions[subject] = cells[1]
     if not partitions:
-        raise UserError(f"{path}: names no subjects")
-    # The content, not the name: a split is the same one wherever its file lies.
+        raise UserError(f"{path}: lists no subjects")
+    # Named by its content, so that the same split has the same name in any file.
     return Split(f"csv {hashlib.sha256(repr(sorted(partitions.items())).encode()).hexdigest()[:12]}", partitions)

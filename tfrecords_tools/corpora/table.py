@@ -1,76 +1,102 @@
-"""Finds the recordings of anyone's corpus: one CSV that lists them.
+"""Finds the recordings of a corpus of your own: one CSV file lists them.
 
     recording,partition,audio,video,labels
     anna,train,anna.wav,anna.mp4,anna.csv
-    ben,dev,,ben.mp4,ben.csv                  no sound file: the video's own sound, where it has any
-    carla,test,carla.flac,,                   no video; no labels: only to be predicted
+    ben,dev,,ben.mp4,ben.csv                  no sound file: the video's own sound, if it has any
+    carla,test,carla.flac,,                   no video; no labels: for prediction only
 
-Paths are relative to the CSV and stay below its folder; to use files that lie elsewhere, link the folder there. A
-labels file is a CSV `time,arousal,valence` at any regular rate. A column `subject` may say who is heard and seen.
+Paths are relative to the CSV and must stay below its folder; to use files elsewhere, link their folder there. A labels
+file is a CSV `time,arousal,valence` at any regular rate. An optional column `subject` says who is in the recording.
 """
 
-import csv
 import re
 from pathlib import PurePosixPath
 
+from affect import storage
 from affect.errors import UserError
+from affect.media.tables import decode_text, read_rows
 from tfrecords_tools.corpora import labels
-from tfrecords_tools.corpora.recording import Corpus, CorpusListing, Recording, Source
+from tfrecords_tools.corpora.layout import CorpusFolder, LayoutOptions
+from tfrecords_tools.corpora.recording import CorpusListing, Recording, Source
+
+DEFAULT_SPLIT: str = ""
+GOLD_STANDARDS: tuple[str, ...] = ("shipped",)
+LISTED_IN_TABLE: bool = True
 
 _COLUMNS = ["recording", "partition", "audio", "video", "labels"]
 _OPTIONAL_COLUMN = "subject"
 
 
-def recognises(text: str) -> bool:
-    """Whether a CSV's first line is this table's header, or nearly: its reader then says what is wrong."""
-    return set(_COLUMNS) <= {cell.strip(' "\r').lower() for cell in re.split("[,;\t]", text.split("\n", 1)[0])}
+def recognises(folder: CorpusFolder) -> bool:
+    """Returns whether the user gave a table, or the folder contains one."""
+    return bool(folder.table or _tables_in(folder))
 
 
-def find_recordings(corpus: Corpus, name: str, text: str) -> CorpusListing:
+def find_recordings(folder: CorpusFolder, options: LayoutOptions) -> CorpusListing:
     """Lists the recordings in the table's order.
 
     Args:
-      corpus: the folder of the table.
-      name: of the table, for errors.
-      text: the table.
+      folder: the folder of the table.
+      options: ignored; this layout has none.
 
     Raises:
-      UserError: another header, a row (named by its line) with missing cells, a bad or repeated name, a path that
-        leaves the folder, or neither audio nor video.
+      UserError: the folder does not contain exactly one table, its header is wrong, or a row (named by its line) has
+        missing cells, a bad or repeated name, a path that leaves the folder, or neither audio nor video.
     """
-    reader = csv.reader(text.splitlines())
-    try:
-        return _read_rows(corpus, name, reader)
-    except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
-
-
-def _read_rows(corpus: Corpus, name: str, reader) -> CorpusListing:
-    header = [cell.strip().lower() for cell in next(reader, [])]
+    table_name = folder.table or _only_table_in(folder)
+    path = storage.join(folder.root, table_name)
+    rows = read_rows(_read_text(folder, table_name), path)
+    _, first = next(rows, (1, []))
+    header = [cell.lower() for cell in first]
     if not set(_COLUMNS) <= set(header) <= {*_COLUMNS, _OPTIONAL_COLUMN} or len(set(header)) != len(header):
-        raise UserError(f"{name}: expected the header {','.join(_COLUMNS)}, got {','.join(header) or 'nothing'}")
-    found, lines = CorpusListing([]), {}
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        where = f"{name}, line {reader.line_num}"
-        if len(row) != len(header):
-            raise UserError(f"{where}: {len(row)} cell(s) where the header names {len(header)}")
+        raise UserError(f"{path}: expected the header {','.join(_COLUMNS)}, got {','.join(header) or 'nothing'}")
+    listing = CorpusListing([])
+    line_of: dict[str, int] = {}
+    for line, cells in rows:
+        where = f"{path}, line {line}"
+        if len(cells) != len(header):
+            raise UserError(f"{where}: {len(cells)} cell(s), but the header has {len(header)}")
         try:
-            recording = _recording(dict(zip(header, (cell.strip() for cell in row), strict=True)))
+            recording = _recording(dict(zip(header, cells, strict=True)))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        if recording.name.lower() in lines:  # file systems may not tell upper from lower case
-            raise UserError(f"{where}: recording {recording.name} is already in line {lines[recording.name.lower()]}")
-        lines[recording.name.lower()] = reader.line_num
-        missing = [path for path in recording.files if not corpus.has(path)]
+        key = recording.name.lower()  # some file systems ignore case
+        if key in line_of:
+            raise UserError(f"{where}: recording {recording.name} is already in line {line_of[key]}")
+        line_of[key] = line
+        missing = [file for file in recording.files if not folder.has(file)]
         if missing:
-            found.missing[recording.name] = missing
+            listing.missing[recording.name] = missing
         else:
-            found.recordings.append(recording)
-    if not lines:
-        raise UserError(f"{name}: lists no recordings")
-    return found
+            listing.recordings.append(recording)
+    if not line_of:
+        raise UserError(f"{path}: lists no recordings")
+    return listing
+
+
+def _tables_in(folder: CorpusFolder) -> list[str]:
+    names = sorted(name for name in folder.files if "/" not in name and name.lower().endswith(".csv"))
+    return [name for name in names if _is_table(_read_text(folder, name))]
+
+
+def _is_table(text: str) -> bool:
+    """Returns whether the first line names the columns, with any separator; `find_recordings` reports what is wrong."""
+    return set(_COLUMNS) <= {cell.strip(' "\r').lower() for cell in re.split("[,;\t]", text.split("\n", 1)[0])}
+
+
+def _only_table_in(folder: CorpusFolder) -> str:
+    tables = _tables_in(folder)
+    if len(tables) != 1:
+        found = f"{', '.join(tables)} are tables" if tables else "no .csv in it is a table"
+        raise UserError(f"{folder.root}: {found} of recordings; give the one to use as --corpus_dir=DIR/NAME.csv")
+    return tables[0]
+
+
+def _read_text(folder: CorpusFolder, name: str) -> str:
+    path = storage.join(folder.root, name)
+    if not storage.exists(path):
+        raise UserError(f"{path}: no such file")
+    return decode_text(storage.read_bytes(path), path)
 
 
 def _recording(row: dict[str, str]) -> Recording:

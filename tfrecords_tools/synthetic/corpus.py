@@ -1,18 +1,18 @@
 """Writes a synthetic corpus as real files in the AVEC 2016 layout, for the demo and the tests.
 
-RECOLA is licensed and cannot be shipped. This stands in: every file has the format that a reader meets in the
-AVEC 2016 release, but nobody in it is real, and whatever is computed from it must be called synthetic.
+RECOLA is licensed and cannot be shipped; this corpus stands in for it. Every file has the format of the AVEC 2016
+release, but the people and ratings in it are not real, and any result computed from it must be called synthetic.
 
     OUTPUT_DIR/
-      synthetic.json                                    how it was made; marks the corpus as synthetic
+      synthetic.json                                    its settings; marks the corpus as synthetic
       recordings_audio/train_1.wav                      44.1 kHz, 16 bit, mono
       recordings_video/train_1.mp4                      H.264, 320 x 240, 25 fps
-      recordings_video_frame_time/train_1.csv           ';' separated, second column = time of that frame
+      recordings_video_frame_time/train_1.csv           ';' separated, second column = time of the frame
       ratings_individual/{arousal,valence}/train_1.csv  six raters: bias, noise, reaction delay
       ratings_gold_standard/{arousal,valence}/train_1.arff
 
-Arousal drives the voice, valence the face and a little the voice (`voice`, `face`). Every
-recording is a new speaker. The same seed gives the same samples, pixels (before encoding) and labels.
+Arousal drives the voice; valence drives the face and, weakly, the voice (modules `voice` and `face`). Every recording
+has a different speaker. The same seed gives the same samples, pixels (before encoding) and labels.
 """
 
 import json
@@ -44,7 +44,19 @@ RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What defines a corpus: recordings per partition, their length, the raters' reaction delay, the seed."""
+    """What determines a corpus.
+
+    Attributes:
+      train: number of recordings of this partition.
+      dev: the same.
+      test: the same.
+      seconds: length of each recording, at least 2.
+      delay_secs: mean reaction delay of the raters, 0 to 10.
+      seed: seed of all random numbers.
+
+    Raises:
+      UserError: a value is out of its range.
+    """
 
     train: int = 32
     dev: int = 6
@@ -55,21 +67,29 @@ class SyntheticConfig:
 
     def __post_init__(self):
         if min(self.train, self.dev, self.test) < 0 or self.train + self.dev + self.test == 0:
-            raise UserError(f"--recordings must not be negative or all zero, got {self.train},{self.dev},{self.test}")
+            raise UserError(
+                f"--recordings must not be negative, and not all 0, got {self.train},{self.dev},{self.test}"
+            )
         if self.seconds < 2:
             raise UserError(f"--seconds must be at least 2, got {self.seconds}")
         if not 0.0 <= self.delay_secs <= 10.0:
-            raise UserError(f"--delay_secs must lie in [0, 10], got {self.delay_secs}")
+            raise UserError(f"--delay_secs must be between 0 and 10, got {self.delay_secs}")
 
     @property
     def names(self) -> list[str]:
-        """`train_1`, ... in the release's order."""
+        """Names of the recordings, `train_1` first, in the release's order."""
         return [f"{partition}_{i + 1}" for partition in PARTITIONS for i in range(getattr(self, partition))]
 
 
 @dataclass(frozen=True)
 class Performance:
-    """One recording before encoding: waveform at 16 kHz, pictures, ratings [frames + 1, raters] per dimension."""
+    """One recording before encoding.
+
+    Attributes:
+      signal: float32 [samples] at 16 kHz.
+      pictures: yields uint8 RGB [240, 320, 3], one per frame.
+      ratings: [frames + 1, raters] by dimension.
+    """
 
     signal: np.ndarray
     pictures: Iterator[np.ndarray]
@@ -77,13 +97,13 @@ class Performance:
 
 
 def perform(config: SyntheticConfig, name: str) -> Performance:
-    """Makes one recording in memory; a pure function of the config and the name."""
+    """Generates one recording in memory; a pure function of the config and the name."""
     seed = np.random.SeedSequence([config.seed, config.names.index(name)])
     curve_rng, voice_rng, face_rng, rater_rng = (np.random.default_rng(child) for child in seed.spawn(4))
     frames = config.seconds * FRAME_RATE_HZ
     curves = {dimension: _emotion_curve(frames + 1, curve_rng) for dimension in DIMENSIONS}
-    ratings = {dimension: _rate(curve, config.delay_secs, rater_rng) for dimension, curve in curves.items()}
-    # Frame k carries the label at its end, t = 0.04 (k + 1), so the performance starts at curve sample 1.
+    ratings = {dimension: _simulate_raters(curve, config.delay_secs, rater_rng) for dimension, curve in curves.items()}
+    # Frame k carries the label at its end, t = 0.04 (k + 1), so sound and pictures start at the curve's second value.
     arousal, valence = (curves[dimension][1:] for dimension in DIMENSIONS)
     signal, opening = voice.speak(voice.draw_voice(voice_rng), arousal, valence, voice_rng)
     pictures = face.show(face.draw_face(face_rng), valence, opening, face_rng)
@@ -91,10 +111,10 @@ def perform(config: SyntheticConfig, name: str) -> Performance:
 
 
 def write_corpus(config: SyntheticConfig, output_dir: Path) -> None:
-    """Writes the whole tree; one process per core.
+    """Writes the whole corpus, with one process per core.
 
     Raises:
-      UserError: the folder holds something already.
+      UserError: the folder is not empty.
     """
     if output_dir.exists() and any(output_dir.iterdir()):
         raise UserError(f"{output_dir} is not empty; choose another --output_dir or delete it")
@@ -103,13 +123,13 @@ def write_corpus(config: SyntheticConfig, output_dir: Path) -> None:
         written = pool.map(partial(write_recording, config, output_dir), config.names)
         for _ in tqdm(written, total=len(config.names), desc="synthetic recordings", unit="rec"):
             pass
-    # The marker comes last: a folder without it was cut off.
+    # The marker is written last, so that a corpus with a marker is complete.
     (output_dir / MARKER).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
 
 
 def write_recording(config: SyntheticConfig, output_dir: Path, name: str) -> None:
     """Writes the files of one recording."""
-    cv2.setNumThreads(1)  # one process per core already
+    cv2.setNumThreads(1)  # there is one process per core already
     performance = perform(config, name)
     wav = soxr.resample(performance.signal, SAMPLE_RATE_HZ, WAV_RATE_HZ)
     path = _make_parent(output_dir / "recordings_audio" / f"{name}.wav")
@@ -124,39 +144,39 @@ def write_recording(config: SyntheticConfig, output_dir: Path, name: str) -> Non
 
 
 def _emotion_curve(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A smooth curve in [-1, 1] that changes within seconds, with a slower drift below it."""
-    curve = sum(
-        weight * _unit(gaussian_filter1d(rng.standard_normal(frames + 2000), sigma)[1000:-1000])
-        for weight, sigma in ((0.7, 32.0), (0.5, 90.0))
-    )
-    return np.clip(0.42 * _unit(curve), -1.0, 1.0)
+    """Returns a smooth curve in [-1, 1], [frames], that changes within seconds on top of a slower drift."""
+    curve = np.zeros(frames)
+    for weight, sigma in ((0.7, 32.0), (0.5, 90.0)):
+        curve += weight * _standardise(gaussian_filter1d(rng.standard_normal(frames + 2000), sigma)[1000:-1000])
+    return np.clip(0.42 * _standardise(curve), -1.0, 1.0)
 
 
-def _unit(curve: np.ndarray) -> np.ndarray:
+def _standardise(curve: np.ndarray) -> np.ndarray:
+    """Returns the curve with mean 0 and standard deviation 1."""
     return (curve - curve.mean()) / curve.std()
 
 
-def _rate(curve: np.ndarray, delay_secs: float, rng: np.random.Generator) -> np.ndarray:
-    """Six raters, [frames, 6]: each late by the reaction delay (give or take), biased, rescaled and unsteady."""
+def _simulate_raters(curve: np.ndarray, delay_secs: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns six ratings of the curve, [frames, 6], each with its own delay, scale, bias and slow noise."""
     ratings = []
     for _ in RATERS:
-        late_frames = max(0.0, delay_secs + rng.normal(0.0, 0.08)) * FRAME_RATE_HZ
-        late = shift(curve, late_frames, order=1, mode="nearest")
-        unsteady = 0.05 * _unit(gaussian_filter1d(rng.standard_normal(curve.size), 15.0))
-        ratings.append(rng.uniform(0.8, 1.2) * late + rng.normal(0.0, 0.05) + unsteady)
+        delay_frames = max(0.0, delay_secs + rng.normal(0.0, 0.08)) * FRAME_RATE_HZ
+        delayed = shift(curve, delay_frames, order=1, mode="nearest")
+        noise = 0.05 * _standardise(gaussian_filter1d(rng.standard_normal(curve.size), 15.0))
+        ratings.append(rng.uniform(0.8, 1.2) * delayed + rng.normal(0.0, 0.05) + noise)
     return np.clip(np.stack(ratings, axis=1), -1.0, 1.0)
 
 
 def _write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> int:
-    """H.264 at 25 fps; returns the number of frames. One encoder thread, so that the bytes repeat."""
+    """Writes H.264 at 25 fps and returns the number of frames; one encoder thread makes the bytes reproducible."""
     frames = 0
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"preset": "ultrafast", "crf": "25"})
         stream.width, stream.height, stream.pix_fmt = face.WIDTH, face.HEIGHT, "yuv420p"
         stream.thread_count = 1
         for picture in pictures:
-            # OpenCV converts ten times faster than the encoder's own scaler.
-            yuv = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+            # OpenCV converts colours ten times faster than FFmpeg's scaler.
+            yuv = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(yuv, "yuv420p")))
             frames += 1
         container.mux(stream.encode())

@@ -1,8 +1,9 @@
-"""Video frames of one real face, warped: valence moves mouth and brows, speech moves the jaw, the head moves by itself.
+"""Video frames of one real face, warped: valence moves mouth and brows, speech moves the jaw, the head moves randomly.
 
 In: valence and mouth opening per frame and a seeded generator. Out: RGB frames [240, 320, 3]. The face is NASA's
 public-domain portrait of Eileen Collins, which scikit-image ships as `skimage.data.astronaut`; every "speaker" is a
-warp and a tint of that one face. Light changes and head motion are larger than what they could tell.
+warped and tinted version of it. Light and head position change more than the expression does, so that a network must
+learn to ignore them.
 """
 
 from collections.abc import Iterator
@@ -14,14 +15,20 @@ import skimage.data
 from scipy.ndimage import gaussian_filter1d
 
 HEIGHT, WIDTH = 240, 320
-# Where the 320 x 240 picture is cut from the 512 x 512 portrait, and the face's centre in the cut (pixels).
+# Position in pixels of the 320 x 240 picture in the 512 x 512 portrait, and of the face's centre (x, y) in the picture.
 CUT_TOP, CUT_LEFT = 8, 65
 FACE_CENTRE = (224.0 - CUT_LEFT, 118.0 - CUT_TOP)
 
 
 @dataclass(frozen=True)
 class Bump:
-    """A smooth local push: centre (x, y) in the portrait, reach in pixels, direction (x, y) of positive pushes."""
+    """A smooth local displacement.
+
+    Attributes:
+      centre: x, y in the portrait, in pixels.
+      reach: standard deviation of the Gaussian by which it decreases with distance, in pixels.
+      direction: x, y of a displacement by 1.
+    """
 
     centre: tuple[float, float]
     reach: float
@@ -41,7 +48,15 @@ SHAPES = (  # identity: nose, cheeks, chin, eye distance
 
 @dataclass(frozen=True)
 class Face:
-    """What differs between speakers: identity warp in pixels, tint per channel, contrast, expressiveness, mirroring."""
+    """What differs between speakers.
+
+    Attributes:
+      shape_px: displacement of each of `SHAPES` in pixels.
+      tint: factor per colour channel.
+      contrast: factor.
+      expressiveness: factor of the displacements that valence causes.
+      mirrored: whether left and right are swapped.
+    """
 
     shape_px: tuple[float, ...]
     tint: tuple[float, float, float]
@@ -51,7 +66,7 @@ class Face:
 
 
 def draw_face(rng: np.random.Generator) -> Face:
-    """Draws one speaker's face."""
+    """Draws a random speaker's face."""
     return Face(
         shape_px=tuple(rng.uniform(-2.0, 2.0, size=len(SHAPES)).tolist()),
         tint=tuple(rng.uniform(0.8, 1.15, size=3).tolist()),
@@ -68,7 +83,7 @@ def show(face: Face, valence: np.ndarray, opening: np.ndarray, rng: np.random.Ge
       face: the speaker.
       valence: [frames] in [-1, 1].
       opening: [frames] in [0, 1], how far speech opens the mouth.
-      rng: seeded generator of head motion and light.
+      rng: generator for head motion and light.
     """
     portrait = skimage.data.astronaut()[CUT_TOP : CUT_TOP + HEIGHT, CUT_LEFT : CUT_LEFT + WIDTH]
     portrait = np.clip((portrait - 128.0) * face.contrast + 128.0, 0.0, 255.0).astype(np.uint8)
@@ -78,30 +93,37 @@ def show(face: Face, valence: np.ndarray, opening: np.ndarray, rng: np.random.Ge
     pushes = np.stack([12.0 * strength, 8.0 * strength, 5.0 * opening], axis=1).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float32)
     head, light = _head_motion(valence.size, rng), _light(valence.size, rng)
-    flat = np.broadcast_to(np.float32(face.tint), (HEIGHT, WIDTH, 3))
+    flat = np.broadcast_to(np.array(face.tint, np.float32), (HEIGHT, WIDTH, 3))
     slope = flat * np.linspace(-1.0, 1.0, WIDTH, dtype=np.float32)[None, :, None]
 
     for k in range(valence.size):
-        # remap asks where each pixel comes from, so a push outwards is subtracted.
+        # remap takes the position that each pixel comes from, so displacements are subtracted.
         source = cv2.transform(grid, head[k]) - identity - (pushes[k] @ movable).reshape(grid.shape)
-        picture = cv2.remap(portrait, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        # OpenCV's stubs do not know that the second map may be absent.
+        picture = cv2.remap(  # pyright: ignore[reportCallIssue]
+            portrait,
+            source,
+            None,  # pyright: ignore[reportArgumentType]
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT,
+        )
         shade = cv2.addWeighted(flat, light[k, 0], slope, light[k, 1], 0.0)
         picture = cv2.multiply(picture, shade, dtype=cv2.CV_8U)
         yield cv2.flip(picture, 1) if face.mirrored else picture
 
 
 def _field(bumps: tuple[Bump, ...]) -> np.ndarray:
-    """Displacement [240, 320, 2] in pixels (x, y) of a unit push."""
+    """Returns the displacement (x, y) of every pixel by a push of 1, [240, 320, 2]."""
     x, y = np.meshgrid(np.arange(WIDTH) + CUT_LEFT, np.arange(HEIGHT) + CUT_TOP)
     field = np.zeros((HEIGHT, WIDTH, 2), np.float32)
     for bump in bumps:
         squared = (x - bump.centre[0]) ** 2 + (y - bump.centre[1]) ** 2
-        field += np.exp(-squared / (2.0 * bump.reach**2))[..., None] * np.float32(bump.direction)
+        field += np.exp(-squared / (2.0 * bump.reach**2))[..., None] * np.array(bump.direction, np.float32)
     return field
 
 
 def _head_motion(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Affine maps [frames, 2, 3] from the picture to the portrait: sway, tilt and leaning in, about the face."""
+    """Returns affine maps from picture to portrait, [frames, 2, 3]: the head sways, tilts and leans forward."""
     sway_x, sway_y, tilt, lean = (_wander(frames, 20, rng) for _ in range(4))
     maps = np.empty((frames, 2, 3))
     for k in range(frames):
@@ -111,10 +133,11 @@ def _head_motion(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _light(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Gain and left-right slope of the light, [frames, 2]."""
+    """Returns gain and left-to-right slope of the light, [frames, 2]."""
     return np.stack([1.0 + 0.12 * _wander(frames, 40, rng), 0.12 * _wander(frames, 60, rng)], axis=1)
 
 
 def _wander(frames: int, sigma_frames: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns low-passed Gaussian noise with standard deviation 1, clipped to [-2.5, 2.5], [frames]."""
     noise = gaussian_filter1d(rng.standard_normal(frames + 8 * int(sigma_frames)), sigma_frames, mode="wrap")
     return np.clip((noise / noise.std())[:frames], -2.5, 2.5)

@@ -1,8 +1,9 @@
 """Speech-like sound whose pitch, brightness, rate and (unreliably) loudness follow arousal.
 
-In: arousal and valence per 40 ms frame and a seeded generator. Out: a waveform at 16 kHz and the mouth opening per
-frame for the face to move with. A source-filter voice: a pulse train through vowel formants, gated by syllables and
-pauses. Loudness is made a bad witness on purpose: it follows arousal, but the microphone distance drifts by more.
+In: arousal and valence per 40 ms frame and a seeded generator. Out: a waveform at 16 kHz, and the mouth opening per
+frame, which moves the jaw of `face`. A pulse train is filtered by vowel formants (a source-filter voice) and gated by
+syllables and pauses. Loudness is an unreliable cue on purpose: it follows arousal, but the simulated distance from the
+microphone changes it more.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.signal import lfilter
 
-from affect.timebase import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 # First three formants of five vowels in Hz, from dark to bright (Peterson and Barney, 1952, rounded).
 VOWEL_FORMANTS_HZ = ((300, 870, 2240), (570, 840, 2410), (730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010))
@@ -20,7 +21,15 @@ FORMANT_BANDWIDTHS_HZ = (70.0, 100.0, 140.0)
 
 @dataclass(frozen=True)
 class Voice:
-    """What differs between speakers: pitch in Hz, vocal tract scale, syllables per second, level and noise in dB."""
+    """What differs between speakers.
+
+    Attributes:
+      pitch_hz: fundamental frequency at neutral arousal.
+      tract_scale: factor of all formant frequencies; a shorter vocal tract has higher ones.
+      syllable_rate_hz: syllables per second at neutral arousal.
+      gain_db: level of the voice.
+      noise_db: level of the background noise.
+    """
 
     pitch_hz: float
     tract_scale: float
@@ -30,7 +39,7 @@ class Voice:
 
 
 def draw_voice(rng: np.random.Generator) -> Voice:
-    """Draws one speaker's voice."""
+    """Draws a random speaker's voice."""
     return Voice(
         pitch_hz=rng.uniform(110.0, 180.0),
         tract_scale=rng.uniform(0.92, 1.08),
@@ -43,13 +52,13 @@ def draw_voice(rng: np.random.Generator) -> Voice:
 def speak(
     voice: Voice, arousal: np.ndarray, valence: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Speaks for as long as the curves last.
+    """Generates speech that is as long as the curves.
 
     Args:
       voice: the speaker.
       arousal: [frames] in [-1, 1], one value per 40 ms.
-      valence: the same.
-      rng: seeded generator.
+      valence: [frames] in [-1, 1].
+      rng: generator for everything random.
 
     Returns:
       float32 [frames * 640] in (-1, 1) at 16 kHz, and mouth opening [frames] in [0, 1].
@@ -64,13 +73,13 @@ def speak(
     drift_db = _smooth_noise(arousal.size, 60, 6.0, rng)
     level_db = voice.gain_db + _per_sample(4.0 * arousal + drift_db)
     noise = lfilter([1.0], [1.0, -0.7], rng.standard_normal(voiced.size)) * 10.0 ** (voice.noise_db / 20.0)
-    # tanh is the microphone's own limit: soft, and never a sample outside (-1, 1).
+    # tanh limits softly, as a microphone does, and keeps every sample within (-1, 1).
     signal = np.tanh(voiced * 10.0 ** (level_db / 20.0) + noise)
     return signal.astype(np.float32), opening.reshape(arousal.size, FRAME_SAMPLES).mean(axis=1)
 
 
 def _glottal_source(voice: Voice, arousal_16k: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pulse train whose pitch (1.4 octaves) and brightness (22 dB) rise between the calmest and the most excited."""
+    """Returns a pulse train; from lowest to highest arousal, pitch rises by 1.4 octaves, brightness by 22 dB."""
     frames = arousal_16k.size // FRAME_SAMPLES
     intonation_octaves = _per_sample(_smooth_noise(frames, 8, 0.06, rng))
     pitch_hz = voice.pitch_hz * 2.0 ** (0.7 * arousal_16k + intonation_octaves)
@@ -82,7 +91,7 @@ def _glottal_source(voice: Voice, arousal_16k: np.ndarray, rng: np.random.Genera
 
 
 def _vowels(source: np.ndarray, voice: Voice, position: np.ndarray) -> np.ndarray:
-    """Cross-fades the source between five fixed vowel filters by `position` in [0, 4]; unit variance out."""
+    """Filters the source by vowels: `position` in [0, 4] cross-fades between five, each scaled to unit variance."""
     voiced = np.zeros_like(source)
     for index, formants_hz in enumerate(VOWEL_FORMANTS_HZ):
         vowel = source
@@ -93,7 +102,7 @@ def _vowels(source: np.ndarray, voice: Voice, position: np.ndarray) -> np.ndarra
 
 
 def _resonate(signal: np.ndarray, centre_hz: float, bandwidth_hz: float) -> np.ndarray:
-    """Two-pole resonator with unit gain at its centre plus a direct path that keeps the highs alive."""
+    """Applies a two-pole resonator with unit gain at its centre, plus a direct path that preserves high frequencies."""
     radius = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE_HZ)
     angle = 2.0 * np.pi * centre_hz / SAMPLE_RATE_HZ
     gain = (1.0 - radius) * np.sqrt(1.0 - 2.0 * radius * np.cos(2.0 * angle) + radius**2)
@@ -101,31 +110,31 @@ def _resonate(signal: np.ndarray, centre_hz: float, bandwidth_hz: float) -> np.n
 
 
 def _vowel_position(syllable: np.ndarray, valence_16k: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random vowel per syllable; pleasant speech leans to bright vowels, a little."""
+    """Returns the vowel in [0, 4] per sample: random for each syllable, slightly brighter when valence is high."""
     vowel = rng.uniform(0.0, 4.0, size=syllable[-1] + 1)[syllable]
     smooth = uniform_filter1d(vowel, int(0.06 * SAMPLE_RATE_HZ))
     return np.clip(smooth + 0.8 * valence_16k, 0.0, 4.0)
 
 
 def _talking(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """1 while speaking and 0 in pauses, per sample: phrases of 1.5-4 s, pauses of 0.3-0.9 s."""
+    """Returns 1 while speaking and 0 in pauses, per sample; phrases last 1.5-4 s and pauses 0.3-0.9 s."""
     talking = np.ones(frames)
     position = 0
     while position < frames:
-        position += int(rng.uniform(1.5, 4.0) * 25)
-        pause = int(rng.uniform(0.3, 0.9) * 25)
+        position += int(rng.uniform(1.5, 4.0) * FRAME_RATE_HZ)
+        pause = int(rng.uniform(0.3, 0.9) * FRAME_RATE_HZ)
         talking[position : position + pause] = 0.0
         position += pause
     return uniform_filter1d(np.repeat(talking, FRAME_SAMPLES), int(0.04 * SAMPLE_RATE_HZ))
 
 
-def _smooth_noise(frames: int, sigma_frames: float, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise [frames], low-passed and scaled to `deviation`."""
+def _smooth_noise(frames: int, sigma_frames: float, std: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns low-passed Gaussian noise with the given standard deviation, [frames]."""
     noise = gaussian_filter1d(rng.standard_normal(frames + 8 * int(sigma_frames)), sigma_frames, mode="wrap")
-    return (noise / noise.std())[:frames] * deviation
+    return (noise / noise.std())[:frames] * std
 
 
 def _per_sample(curve: np.ndarray) -> np.ndarray:
-    """[frames] to [frames * 640] by linear interpolation between frame centres."""
+    """Interpolates a curve linearly between frame centres: [frames] to [frames * 640]."""
     centres = (np.arange(curve.size) + 0.5) * FRAME_SAMPLES
     return np.interp(np.arange(curve.size * FRAME_SAMPLES), centres, curve)

@@ -1,0 +1,170 @@
+"""Every layout from a generated corpus to shards: sound, crops and labels match the source, and losses are reported."""
+
+import cv2
+import numpy as np
+import pytest
+
+from affect.data.manifest import read_manifest
+from affect.errors import UserError
+from affect.metrics import concordance_cc
+from tests.helpers import trees
+from tests.helpers.commands import read_recording
+from tfrecords_tools.corpora.layouts import find_corpus
+from tfrecords_tools.pipeline import make_tfrecords
+from tfrecords_tools.shards import Preprocessing
+
+
+def make(corpus_dir, output_dir, settings=None, **options):
+    """Writes the shards of a corpus, in this process, and returns their manifest."""
+    find = {name: options.pop(name) for name in ("layout", "split", "gold_standard") if name in options}
+    corpus = find_corpus(str(corpus_dir), **find)
+    make_tfrecords(corpus, output_dir, settings or Preprocessing(), processes=1, **options)
+    return read_manifest(output_dir)
+
+
+def dot_positions(fields):
+    """Returns the centre of the green dot in every crop, in pixels of the source picture."""
+    positions = []
+    for jpeg, (left, top, edge) in zip(fields["jpeg"], fields["square"], strict=True):
+        bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).astype(float)
+        green = np.clip(bgr[..., 1] - np.maximum(bgr[..., 0], bgr[..., 2]) - 60.0, 0.0, None)
+        assert green.sum() > 0.0
+        y, x = (np.sum(green * axis) / green.sum() for axis in np.mgrid[:96, :96])
+        positions.append((left + (x + 0.5) * edge / 96 - 0.5, top + (y + 0.5) * edge / 96 - 0.5))
+    return np.array(positions)
+
+
+def gold_by_hand(ratings):
+    """Computes AVEC's gold standard a second time, independently."""
+    raters = range(ratings.shape[1])
+    pairs = [[concordance_cc(ratings[:, i], ratings[:, j]) for j in raters if j != i] for i in raters]
+    weights = np.maximum(np.mean(pairs, axis=1), 0.0)
+    means = ratings.mean(axis=0)
+    return (ratings - means).mean(axis=1) + weights @ means / weights.sum()
+
+
+def avec2016(root):
+    return trees.avec2016_tree(root)["train_1"]
+
+
+def recola(root):
+    ratings = trees.recola_tree(root)["P16"]
+    return np.stack([gold_by_hand(ratings[dimension]) for dimension in trees.DIMENSIONS], axis=1)
+
+
+def tzirakis(root):
+    return trees.tzirakis_tree(root)["P16"]
+
+
+def table(root):
+    labels = trees.table_tree(root)
+    grid, times = np.arange(trees.FRAMES + 1) / 25, np.arange(len(labels)) / 10
+    return np.stack([np.interp(grid, times, labels[:, axis]) for axis in range(2)], axis=1)
+
+
+@pytest.mark.parametrize("write_tree", [avec2016, recola, tzirakis, table])
+def test_sound_labels_and_crops_in_the_shards_match_the_source(tmp_path, write_tree):
+    gold = write_tree(tmp_path / "corpus")
+    manifest = make(tmp_path / "corpus", tmp_path / "records")
+    (entry,) = manifest.recordings
+    assert (manifest.layout, entry.partition, entry.frames) == (write_tree.__name__, "train", trees.FRAMES)
+    assert entry.has_audio and entry.has_video and entry.has_labels and not entry.remarks
+    fields = read_recording(tmp_path / "records", entry.name)
+
+    sound = fields["pcm"].ravel() / 32_768
+    assert trees.snr_db(trees.tones(16_000), sound) > 60.0
+    assert entry.audio_std == pytest.approx(trees.tones(16_000).std(), rel=1e-3)
+
+    np.testing.assert_array_equal(fields["labels"], gold[1:].astype(np.float32))
+
+    # The crop shows the picture at the recorded square, and the square is centred on the face.
+    centres = trees.face_centres()
+    np.testing.assert_allclose(dot_positions(fields), centres, atol=1.5)
+    crops = fields["square"][:, :2] + fields["square"][:, 2:] / 2
+    assert np.percentile(np.linalg.norm(crops - centres, axis=1), 95) < 5.0
+    assert fields["face_found"].all() and entry.faces_found == trees.FRAMES
+
+
+def test_face_boxes_and_features_that_the_corpus_ships_are_used(tmp_path):
+    from affect.data.features import read_features
+
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root, boxes=True)
+    missed, beside = range(40, 50), trees.face_centres() - [20.0, 0.0]  # where a detector would find no face
+    trees.write_boxes(root / "features_video_face_bounding_box/train_1.arff", "train_1", beside, missed)
+    trees.write_lines(
+        root / "features_audio/arousal/train_1.arff",
+        ["@relation x", "@attribute name string", "@attribute frameTime numeric", "@attribute 'F0 mean' numeric",
+         "@attribute loud numeric", "@data", "'train_1',0.00,1.5,-2e-3", "'train_1',0.04,?,3"],
+    )  # fmt: skip
+    manifest = make(root, tmp_path / "records")
+    fields = read_recording(tmp_path / "records", "train_1")
+    crops = fields["square"][:, :2] + fields["square"][:, 2:] / 2
+    assert np.percentile(np.linalg.norm(crops - beside, axis=1)[:35], 95) < 5.0
+    np.testing.assert_array_equal(np.flatnonzero(~fields["face_found"]), list(missed))
+
+    tables = read_features(tmp_path / "records" / manifest.recordings[0].features)
+    assert set(tables) == {"features_audio.arousal", "features_video_face_bounding_box"}
+    audio = tables["features_audio.arousal"]
+    assert audio.columns == ("F0 mean", "loud")
+    np.testing.assert_array_equal(audio.times_secs, [0.0, 0.04])
+    np.testing.assert_array_equal(audio.values, np.float32([[1.5, -2e-3], [np.nan, 3]]))
+
+
+def test_gold_standard_is_computed_from_individual_ratings_on_request(tmp_path):
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root)
+    ratings = trees.ratings_of(5)
+    for dimension in trees.DIMENSIONS:
+        trees.write_ratings(root / f"ratings_individual/{dimension}/train_1.csv", ratings)
+    for method, expected in (("avec", gold_by_hand(ratings)), ("mean", ratings.mean(axis=1))):
+        manifest = make(root, tmp_path / method, gold_standard=method)
+        assert manifest.preprocessing["gold_standard"] == method
+        labels = read_recording(tmp_path / method, "train_1")["labels"]
+        np.testing.assert_allclose(labels, np.stack([expected[1:]] * 2, axis=1), atol=1e-6)
+
+
+def test_recordings_without_sound_or_video_or_labels_are_kept(tmp_path):
+    root = tmp_path / "corpus"
+    trees.table_tree(
+        root,
+        ["anna,train,,anna.mp4,labels/anna.csv", "ben,dev,sound/anna voice.wav,,labels/anna.csv",
+         "carla,test,sound/anna voice.wav,anna.mp4,"],
+    )  # fmt: skip
+    entries = {entry.name: entry for entry in make(root / "corpus.csv", tmp_path / "records").recordings}
+    kinds = {name: (one.has_audio, one.has_video, one.has_labels) for name, one in entries.items()}
+    assert kinds == {"anna": (False, True, True), "ben": (True, False, True), "carla": (True, True, False)}
+    anna, ben = (read_recording(tmp_path / "records", name) for name in ("anna", "ben"))
+    assert anna["pcm"].shape == (0, 640) and len(anna["jpeg"]) == trees.FRAMES
+    assert len(ben["jpeg"]) == 0 and ben["pcm"].shape == (trees.FRAMES, 640)
+    np.testing.assert_array_equal(anna["labels"], ben["labels"])
+
+    from tfrecords_tools.inspection import inspect
+
+    _, summaries = inspect(tmp_path / "records", tmp_path / "sheets")
+    assert summaries["test"].label_range is None
+    for name in ("anna", "carla"):  # drawn from the shards, they equal those of the preprocessing
+        drawn = (tmp_path / "sheets" / f"{name}.png").read_bytes()
+        assert drawn == (tmp_path / "records/contact_sheets" / f"{name}.png").read_bytes()
+
+
+def test_missing_pieces_are_listed_before_anything_is_decoded(tmp_path):
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root, ("train_1", "train_2", "dev_1"), boxes=True)
+    (root / "recordings_audio/dev_1.wav").unlink()
+    (root / "ratings_gold_standard/valence/train_2.arff").unlink()
+    (root / "features_video_face_bounding_box/train_2.arff").unlink()
+    (root / "recordings_video/train_1.mp4").write_bytes(b"never opened")
+    with pytest.raises(UserError) as refused:
+        make(root, tmp_path / "records")
+    for piece in (
+        "2 recording(s) are incomplete", "train_2: missing: features_video_face_bounding_box/train_2.arff, "
+        "ratings_gold_standard/valence/train_2.arff", "dev_1: missing: recordings_audio/dev_1.wav", "--allow_missing",
+    ):  # fmt: skip
+        assert piece in str(refused.value)
+    assert not (tmp_path / "records").exists()
+
+    trees.write_video(root / "recordings_video/train_1.mp4", trees.face_pictures())
+    manifest = make(root, tmp_path / "records", allow_missing=True)
+    assert [entry.name for entry in manifest.recordings] == ["train_1"]
+    assert manifest.left_out["dev_1"] == "missing: recordings_audio/dev_1.wav" and "train_2" in manifest.left_out

@@ -1,0 +1,169 @@
+"""Reads and checks every record of a folder of shards, and summarises its partitions.
+
+The checks: every shard exists, is readable and is the file that the manifest describes; its records continue the
+recording without gaps; every picture can be decoded; and the counts are those of the manifest.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from affect import storage
+from affect.config import PARTITIONS
+from affect.data.manifest import Manifest, RecordingEntry, read_manifest
+from affect.data.records import decode_jpeg, parse
+from affect.errors import UserError
+from affect.media.contact_sheet import sheet_frames
+from tfrecords_tools.shards import draw_contact_sheet
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One partition in numbers.
+
+    Attributes:
+      recordings: number of recordings.
+      frames: number of frames.
+      faces_found: number of frames in which a face was found.
+      label_range: minimum and maximum of arousal and valence, [2] each; None without labels.
+      without_sound, without_video: number of recordings that have none.
+    """
+
+    recordings: int
+    frames: int
+    faces_found: int
+    label_range: tuple[np.ndarray, np.ndarray] | None
+    without_sound: int
+    without_video: int
+
+
+def inspect(data_dir: str | Path, sheets_dir: Path | None = None) -> tuple[Manifest, dict[str, Summary]]:
+    """Reads every record of every shard.
+
+    Args:
+      data_dir: folder of the shards, local or remote.
+      sheets_dir: folder in which to draw a contact sheet of every recording; None draws none.
+
+    Returns:
+      The manifest, and a summary of each partition that has recordings.
+
+    Raises:
+      UserError: a shard is missing, empty, damaged, or differs from the manifest; names the first one.
+    """
+    manifest = read_manifest(data_dir)
+    labels: dict[str, list[np.ndarray]] = {name: [] for name in PARTITIONS}
+    for entry in tqdm(manifest.recordings, desc="recordings", unit="rec"):
+        values = _check_recording(data_dir, manifest, entry)
+        if entry.has_labels:
+            labels[entry.partition].append(values)
+        if sheets_dir is not None and entry.has_video:
+            with storage.atomic_write(sheets_dir / f"{entry.name}.png") as temporary:
+                temporary.write_bytes(_contact_sheet(data_dir, manifest, entry))
+    return manifest, {
+        name: _summarise(manifest.partition(name), labels[name]) for name in PARTITIONS if manifest.partition(name)
+    }
+
+
+def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingEntry) -> np.ndarray:
+    """Checks all files of a recording; returns its labels, [frames, 2]."""
+    frames, faces, labels = 0, 0, []
+    if not entry.shards:
+        raise UserError(f"recording {entry.name} has no shards in the manifest")
+    _check_features(data_dir, entry)
+    for shard, digest in zip(entry.shards, entry.sha256, strict=True):
+        path = storage.join(data_dir, shard)
+        if not storage.exists(path):
+            raise UserError(f"{path}: the manifest names this shard, but it is missing")
+        if storage.stamp(path)[0] == 0:
+            raise UserError(f"{path}: the shard is empty")
+        try:
+            for fields in _records(path, manifest, entry.has_video):
+                _check_record(path, fields, entry, frames, manifest)
+                frames += len(fields["labels"])
+                faces += int(tf.math.count_nonzero(fields["face_found"]))
+                labels.append(fields["labels"].numpy())
+        except tf.errors.OpError as error:
+            raise UserError(f"{path}: damaged at frame {frames} ({error.message})") from error
+        # Last, because a damaged record says more than a wrong checksum.
+        if hashlib.sha256(storage.read_bytes(path)).hexdigest() != digest:
+            raise UserError(f"{path}: readable, but not the file that the manifest describes (SHA-256 differs)")
+    if (frames, faces) != (entry.frames, entry.faces_found):
+        raise UserError(
+            f"recording {entry.name}: its shards hold {frames} frames, {faces} with a face; the manifest says "
+            f"{entry.frames} and {entry.faces_found}"
+        )
+    return np.concatenate(labels)
+
+
+def _check_features(data_dir: str | Path, entry: RecordingEntry) -> None:
+    if not entry.features:
+        return
+    path = storage.join(data_dir, entry.features)
+    if not storage.exists(path):
+        raise UserError(f"{path}: the manifest names this features file, but it is missing")
+    if hashlib.sha256(storage.read_bytes(path)).hexdigest() != entry.features_sha256:
+        raise UserError(f"{path}: not the file that the manifest describes (SHA-256 differs)")
+
+
+def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int, manifest: Manifest) -> None:
+    """Checks that a record continues its recording and holds crops, sound and labels for the same frames."""
+    if fields["recording"].numpy() != entry.name.encode() or int(fields["start_frame"]) != start:
+        raise UserError(
+            f"{path}: expected {entry.name} from frame {start}, found {fields['recording'].numpy().decode()} "
+            f"from frame {int(fields['start_frame'])}"
+        )
+    counts = {what: len(fields[what]) for what in ("labels", "pcm", "jpeg", "square", "face_found")}
+    frames = counts["labels"]
+    crops = frames if entry.has_video else 0
+    expected = [frames, frames if entry.has_audio else 0, crops, crops, crops]
+    if list(counts.values()) != expected or not frames:
+        raise UserError(f"{path}, frame {start}: the fields have different numbers of frames: {counts}")
+    size = manifest.crop_size
+    if entry.has_video and np.any(fields["crop_shapes"].numpy() != [size, size, 3]):
+        raise UserError(f"{path}, frame {start}: a crop is not an RGB picture of {size} x {size} pixels")
+
+
+def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEntry) -> bytes:
+    """Draws the same contact sheet (PNG) that make_tfrecords drew, from the shards."""
+
+    def records():
+        for serialized in tf.data.TFRecordDataset([storage.join(data_dir, shard) for shard in entry.shards]):
+            yield parse(serialized, manifest.frame_samples)
+
+    found = np.concatenate([fields["face_found"].numpy() for fields in records()])
+    jpegs = (jpeg for fields in records() for jpeg in fields["jpeg"].numpy())
+    wanted = set(sheet_frames(found, manifest.frame_rate_hz))
+    return draw_contact_sheet({k: jpeg for k, jpeg in enumerate(jpegs) if k in wanted}, found)
+
+
+def _records(path: str, manifest: Manifest, has_video: bool) -> tf.data.Dataset:
+    """Returns the parsed records; with video, also "crop_shapes" int32 [frames, 3] of the decoded crops."""
+
+    def shape_of(jpeg: tf.Tensor) -> tf.Tensor:
+        height_and_width = tf.shape(decode_jpeg(jpeg))[:2]
+        # The decoder converts everything to RGB, so the number of channels comes from the header.
+        return tf.concat([height_and_width, tf.io.extract_jpeg_shape(jpeg)[2:]], axis=0)
+
+    def decode(serialized):
+        fields = parse(serialized, manifest.frame_samples)
+        if not has_video:
+            return fields
+        return fields | {"crop_shapes": tf.map_fn(shape_of, fields["jpeg"], fn_output_signature=tf.int32)}
+
+    return tf.data.TFRecordDataset(path).map(decode, tf.data.AUTOTUNE)
+
+
+def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summary:
+    values = np.concatenate(labels) if labels else None
+    return Summary(
+        recordings=len(entries),
+        frames=sum(entry.frames for entry in entries),
+        faces_found=sum(entry.faces_found for entry in entries),
+        label_range=None if values is None else (values.min(axis=0), values.max(axis=0)),
+        without_sound=sum(not entry.has_audio for entry in entries),
+        without_video=sum(not entry.has_video for entry in entries),
+    )
