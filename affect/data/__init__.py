@@ -1,1 +1,1 @@
-"""Arrays to shards to batches: the one schema, the manifest, and the tf.data pipeline over them."""
+"""Stored arrays to batches: the schema of the shards, their manifest, and the tf.data pipeline that reads them."""

@@ -1,12 +1,13 @@
-"""Which frames a batch holds, in which order and for whom: plain arithmetic on the manifest, before anything is read.
+"""Plans which frames form a window and which worker reads it, from the manifest alone; no shard is read.
 
-Everything drawn is a function of (seed, epoch, worker), so that a stopped run continues exactly.
+All random choices are functions of (seed, epoch, worker), so an interrupted run continues exactly where it stopped.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from affect.data.manifest import RecordingEntry
 from affect.errors import UserError
@@ -14,7 +15,13 @@ from affect.errors import UserError
 
 @dataclass(frozen=True)
 class Window:
-    """`frames` consecutive frames of one recording from `start` on; fewer than the window size: a padded tail."""
+    """Consecutive frames of one recording.
+
+    Attributes:
+      recording: name of the recording.
+      start: index of the first frame.
+      frames: number of frames; a window with fewer than the window size is padded when it is read.
+    """
 
     recording: str
     start: int
@@ -23,12 +30,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Share:
-    """One worker's part of the data; the default is everything, for one device.
+    """One worker's share of the data; the default is the whole dataset, for one device.
 
     Attributes:
-      worker: number of this worker; it takes every `workers`-th recording from this one on.
-      workers: processes with an input pipeline of their own.
-      replicas: devices of this worker; each takes a batch of its own, one after the other.
+      worker: index of this worker; it takes every `workers`-th recording, starting with this index.
+      workers: number of processes that each run an input pipeline.
+      replicas: number of devices of this worker; successive batches go to successive devices.
     """
 
     worker: int = 0
@@ -36,11 +43,11 @@ class Share:
     replicas: int = 1
 
     def recordings(self, entries: list[RecordingEntry]) -> list[RecordingEntry]:
-        """This worker's recordings."""
+        """Returns this worker's recordings."""
         return entries[self.worker :: self.workers]
 
     def windows(self, batch_size: int) -> int:
-        """Windows of the global batch that this worker takes."""
+        """Returns how many windows of the global batch this worker reads."""
         return batch_size // self.workers
 
 
@@ -48,7 +55,7 @@ WHOLE_DATASET = Share()
 
 
 class EpochPlan(NamedTuple):
-    """What is drawn for an epoch of one worker: the order of its recordings, and two seeds."""
+    """Random choices for one epoch of one worker: the order of its recordings, and two seeds."""
 
     order: np.ndarray
     shuffle_seed: int
@@ -56,26 +63,28 @@ class EpochPlan(NamedTuple):
 
     @classmethod
     def draw(cls, seed: int, epoch: int, share: Share, recordings: int) -> "EpochPlan":
-        """A function of its arguments alone; `recordings` is how many the worker has."""
+        """Draws the plan, as a pure function of the arguments; `recordings` is the number that the worker has."""
         rng = np.random.default_rng([seed, epoch, 1 + share.worker])
         return cls(rng.permutation(recordings), *(int(seed) for seed in rng.integers(2**31, size=2)))
 
 
 def with_delayed_labels(entries: list[RecordingEntry], delay_frames: int) -> list[RecordingEntry]:
-    """The entries without their last frames, whose delayed labels lie beyond the end.
+    """Returns the entries without their last frames, since the delayed labels of these lie beyond the end.
 
     Raises:
-      UserError: a recording that has no frame left.
+      UserError: a recording is not longer than the delay.
     """
     for entry in entries:
         if entry.frames <= delay_frames:
-            frames = f"recording {entry.name} has {entry.frames} frames"
-            raise UserError(f"{frames}; a label delay of {delay_frames} frames (data.label_delay_secs) leaves none")
+            raise UserError(
+                f"recording {entry.name} has {entry.frames} frames; a label delay of {delay_frames} frames "
+                "(data.label_delay_secs) leaves none"
+            )
     return [replace(entry, frames=entry.frames - delay_frames) for entry in entries]
 
 
 def evaluation_windows(entries: list[RecordingEntry], window_frames: int) -> list[Window]:
-    """The windows of `evaluation_dataset`, in its order."""
+    """Returns the windows of `evaluation_dataset`, in its order."""
     return [
         Window(entry.name, start, min(window_frames, entry.frames - start))
         for entry in entries
@@ -84,10 +93,10 @@ def evaluation_windows(entries: list[RecordingEntry], window_frames: int) -> lis
 
 
 def training_windows(entries: list[RecordingEntry], window_frames: int, seed: int, epoch: int) -> list[list[Window]]:
-    """One epoch's windows of every recording, before shuffling.
+    """Returns the windows of each recording for one epoch, before shuffling.
 
-    A recording starts at a random offset, so that window borders fall elsewhere every epoch; what is left over at
-    either end is not seen in that epoch. One shorter than a window gives a single padded window.
+    The first window of a recording starts at a random offset, so that window borders differ between epochs. Frames left
+    over at either end are not used in that epoch. A recording shorter than a window gives a single padded window.
     """
     offsets = _offsets(entries, window_frames, seed, epoch)
     return [
@@ -100,17 +109,17 @@ def training_windows(entries: list[RecordingEntry], window_frames: int, seed: in
 
 
 def steps_per_epoch(entries: list[RecordingEntry], window_frames: int, batch_size: int, workers: int = 1) -> int:
-    """Full global batches that every epoch has for every worker, whatever its offsets; at least one."""
+    """Returns how many full global batches every epoch has at any offsets and for every worker; at least one."""
 
-    def fewest(share: list[RecordingEntry]) -> int:
+    def min_windows(share: list[RecordingEntry]) -> int:
         return sum((entry.frames - _largest_offset(entry, window_frames)) // window_frames or 1 for entry in share)
 
     shares = (Share(worker, workers).recordings(entries) for worker in range(workers))
-    return max(1, min(fewest(share) for share in shares) // (batch_size // workers))
+    return max(1, min(min_windows(share) for share in shares) // (batch_size // workers))
 
 
 def _largest_offset(entry: RecordingEntry, window_frames: int) -> int:
-    """An offset beyond this would lose a window for nothing, or the only one."""
+    """Returns the largest offset; a larger one would drop a window without need, or the only window."""
     return min(window_frames - 1, max(entry.frames - window_frames, 0))
 
 

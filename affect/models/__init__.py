@@ -1,1 +1,1 @@
-"""Batches to predictions: the networks, in `keras.ops` and `keras.layers` only."""
+"""Networks that turn batches into predictions, written in `keras.ops` and `keras.layers` only."""

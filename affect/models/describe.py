@@ -1,8 +1,8 @@
-r"""What a network consists of: layers, shapes, parameters, multiply-adds and memory per second of signal; a diagram.
+"""Lists the layers of a network: shapes, parameters, multiply-adds and memory per second of signal.
 
-Multiply-adds count convolutions as computed directly, dense layers and LSTMs; pooling, normalisation and activations
-are left out. Memory is the sum of all layers' outputs in float32, as a scale for what grows with the signal: training
-holds more (gates, spectra, gradients, optimizer), inference less.
+Multiply-adds are counted for convolutions (as if computed directly), dense layers and LSTMs, but not for pooling,
+normalisation and activations. Memory is the sum of all layers' outputs in float32; it shows how memory grows with the
+signal. Training needs more than this (gates, spectra, gradients, optimizer), inference less.
 
 Example:
   python -m affect.models.describe --preset=paper --modality=audiovisual
@@ -25,14 +25,14 @@ from affect.timebase import SAMPLE_RATE_HZ
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, or one stage of a ResNet, over one second of signal.
+    """One layer, or one stage of a ResNet, for one second of signal.
 
     Attributes:
-      name: of the layer or stage, after the name of its net.
-      shape: of the (last) output, without the batch of one; the time axis is one second.
-      parameters: trainable and stored ones.
-      multiply_adds: see above.
-      output_bytes: of all outputs, float32.
+      name: name of the layer or stage, preceded by "<net>/" inside a feature network.
+      shape: shape of the (last) output, without the batch of one; the time axis is one second.
+      parameters: number of parameters, trainable or not.
+      multiply_adds: number of multiply-adds, counted as the module describes.
+      output_bytes: size of all outputs in float32.
     """
 
     name: str
@@ -43,87 +43,46 @@ class Row:
 
 
 def rows(config: ModelConfig, modality: str) -> list[Row]:
-    """All layers of `build_network(config, modality)`: net by net, then what runs on both nets' features.
+    """Returns all layers of `build_network(config, modality)`: each feature network's, then the fusion's.
 
     Raises:
-      UserError: another modality, or frames of which a second holds no whole number.
+      UserError: `modality` is unknown, or one second is not a whole number of frames.
     """
-    second, rest = divmod(SAMPLE_RATE_HZ, config.frame_samples)  # frames
+    frames_per_second, rest = divmod(SAMPLE_RATE_HZ, config.frame_samples)
     if rest:
-        raise UserError(f"model.frame_samples is {config.frame_samples}; one second is no whole number of frames")
+        raise UserError(
+            f"model.frame_samples is {config.frame_samples}; it must divide the {SAMPLE_RATE_HZ} samples of one second"
+        )
     network = build_network(config, modality)
     inputs = {
-        name: keras.KerasTensor((1, second, *tensor.shape[2:]), tensor.dtype) for name, tensor in network.input.items()
+        name: keras.KerasTensor((1, frames_per_second, *tensor.shape[2:]), tensor.dtype)
+        for name, tensor in network.input.items()
     }
     described = []
     for name in modalities_of(modality):
         net = network.get_layer(f"{name}_net")
         described += _layer_rows(net, inputs[name], f"{net.name}/")
         for backbone in _inner_models(net):
-            frames = keras.KerasTensor((second, *backbone.input_shape[1:]))
+            frames = keras.KerasTensor((frames_per_second, *backbone.input_shape[1:]))  # time is folded into the batch
             described += _stages(_layer_rows(backbone, frames, f"{net.name}/"))
     return described + _layer_rows(network, inputs, "")
 
 
 def table(described: list[Row]) -> str:
-    """Fixed-width text with one line per row and their sum."""
-    counts = [(row.parameters, row.multiply_adds, row.output_bytes) for row in described]
-    labels = [(row.name, " x ".join(map(str, row.shape))) for row in described]
+    """Returns a fixed-width text table with one line per row, and the totals below."""
+    total = Row(
+        "total",
+        (),
+        sum(row.parameters for row in described),
+        sum(row.multiply_adds for row in described),
+        sum(row.output_bytes for row in described),
+    )
     lines = [f"{'layer':<34}{'output of 1 s':>20}{'parameters':>13}{'M multiply-adds':>17}{'MiB':>9}"]
-    total = tuple(sum(column) for column in zip(*counts, strict=True))
-    for (name, shape), (parameters, multiply_adds, size) in zip(
-        [*labels, ("total", "")], [*counts, total], strict=True
-    ):
-        lines.append(f"{name:<34}{shape:>20}{parameters:>13,}{multiply_adds / 1e6:>17,.1f}{size / 2**20:>9.2f}")
+    for row in [*described, total]:
+        shape = " x ".join(map(str, row.shape))
+        millions, mebibytes = row.multiply_adds / 1e6, row.output_bytes / 2**20
+        lines.append(f"{row.name:<34}{shape:>20}{row.parameters:>13,}{millions:>17,.1f}{mebibytes:>9.2f}")
     return "\n".join(lines)
-
-
-def diagram(config: ModelConfig, modality: str) -> str:
-    """The network as a Mermaid flowchart.
-
-    Raises:
-      UserError: another modality.
-    """
-    parts = {"audio": _audio_diagram(config), "video": _video_diagram(config)}
-    heard = [parts[name] for name in modalities_of(modality)]
-    widths = " + ".join(str(width) for width, _ in heard)
-    if len(heard) > 1:
-        widths += f" = {sum(width for width, _ in heard)}"
-    cells = ", then ".join(str(units) for units in config.lstm_units)
-    return "\n".join(
-        [
-            "flowchart TD",
-            *(f"  {line}" for _, lines in heard for line in lines),
-            f'  lstms["LSTMs over {widths} features: {cells} cells"] --> head["linear: arousal, valence per frame"]',
-        ]
-    )
-
-
-def _audio_diagram(config: ModelConfig) -> tuple[int, list[str]]:
-    """Features per frame, and the audio branch."""
-    width = config.frame_samples // config.audio_pool * config.audio_filters[1] // config.audio_channel_pool
-    signal = "each frame on its own" if config.audio_framed else "the window as one signal"
-    first, second = (
-        f"conv {index}: {filters} filters of {taps} taps, ReLU<br/>max over"
-        for index, filters, taps in zip((1, 2), config.audio_filters, config.audio_taps, strict=True)
-    )
-    return width, [
-        f'audio["audio: {config.frame_samples} samples per frame, {signal}"]',
-        f'audio --> conv1["{first} {config.audio_pool} steps"]',
-        f'conv1 --> conv2["{second} {config.audio_channel_pool} channels"]',
-        f'conv2 --> audio_features["{width} features per frame, dropout {config.dropout:g}"] --> lstms',
-    ]
-
-
-def _video_diagram(config: ModelConfig) -> tuple[int, list[str]]:
-    """Features per frame, and the video branch."""
-    resnets = {"resnet50": ("ResNet-50", 2048), "narrow": ("narrow ResNet", 32 * config.video_width)}
-    name, width = resnets[config.video_net]
-    return width, [
-        f'video["video: {config.crop_size} x {config.crop_size} RGB face crop per frame"]',
-        f'video --> resnet["{name}<br/>global average pool"]',
-        f'resnet --> video_features["{width} features per frame, dropout {config.dropout:g}"] --> lstms',
-    ]
 
 
 def _inner_models(model: keras.Model) -> list[keras.Model]:
@@ -131,7 +90,7 @@ def _inner_models(model: keras.Model) -> list[keras.Model]:
 
 
 def _layer_rows(model: keras.Model, inputs, prefix: str) -> list[Row]:
-    """The model's own layers on inputs of known shape; models inside it are left out."""
+    """Describes the model's own layers for inputs of known shape, without the layers of nested models."""
     own = [layer for layer in model.layers if not isinstance(layer, (layers.InputLayer, keras.Model))]
     probe = keras.Model(model.inputs, [layer.output for layer in own])
     return [
@@ -147,7 +106,7 @@ def _layer_rows(model: keras.Model, inputs, prefix: str) -> list[Row]:
 
 
 def _stages(described: list[Row]) -> list[Row]:
-    """Sums the layers of each stage of a ResNet, of which it has dozens; layer names begin with the stage's."""
+    """Merges the dozens of layers of a ResNet into one row per stage; layer names begin with the stage's name."""
     stages: dict[str, Row] = {}
     for row in described:
         net, layer = row.name.split("/")
@@ -171,15 +130,24 @@ def _multiply_adds_per_position(layer: layers.Layer) -> int:
     return 0
 
 
-def _main() -> None:
+def define_flags() -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_enum("preset", "paper", list(PRESETS), "Base preset.")
+    flags.DEFINE_enum("modality", "audiovisual", MODALITIES, "Inputs of the network.")
+    flags.DEFINE_multi_string("set", [], "Overrides one setting, as in --set=model.dropout=0.3; repeatable.")
+
+
+def main() -> None:
+    """Prints the table of the network that the flags describe."""
     args = flags.FLAGS
     config = override(get_preset(args.preset, args.modality), args.set).model
     print(table(rows(config, args.modality)))
-    print(f"\n{diagram(config, args.modality)}")
+
+
+def command() -> None:
+    """Runs this module as a command."""
+    cli.run(main, define_flags)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("preset", "paper", list(PRESETS), "Where the settings start from.")
-    flags.DEFINE_enum("modality", "audiovisual", MODALITIES, "What the network hears and sees.")
-    flags.DEFINE_multi_string("set", [], "Overrides one setting, as in --set=model.dropout=0.3; repeatable.")
-    cli.run(_main)
+    command()

@@ -1,8 +1,11 @@
-"""The whole network: features of one or both modalities, stacked LSTMs, a linear head (paper section 3.3).
+"""The whole network: features of each modality, stacked LSTMs, a linear head (paper section 3.3).
 
-    {"audio": [batch, time, 640], "video": [batch, time, 96, 96, 3]}  ->  [batch, time, 2] float32
+    {"audio": (B, T, 640), "video": (B, T, 96, 96, 3)}  ->  (B, T, 2) float32
 
-The two outputs are arousal and valence per 40 ms frame. Builders make architecture only: no file is read.
+The two outputs are arousal and valence of each 40 ms frame. Builders create the architecture only; they read no file.
+`affect.models.trained` loads the weights of a run.
+
+Shapes in comments: B batch, T frames. Numbers are the paper's sizes.
 """
 
 import keras
@@ -12,38 +15,40 @@ from affect.config import ModelConfig, modalities_of
 from affect.models.audio_net import build_audio_net
 from affect.models.video_net import build_video_net
 
-_BUILDERS = {"audio": build_audio_net, "video": build_video_net}
+# The feature network of each modality: from [batch, time, ...] to [batch, time, features].
+BUILDERS = {"audio": build_audio_net, "video": build_video_net}
 
 
 def build_network(config: ModelConfig, modality: str) -> keras.Model:
     """Builds the network of one modality or of both.
 
     Args:
-      config: sizes.
+      config: sizes and rates.
       modality: "audio", "video" or "audiovisual".
 
     Returns:
-      A functional model with the inputs "audio" and/or "video" by name and one output [batch, time, 2], float32
-      whatever the precision policy; any batch, any time.
+      A functional model with the inputs "audio" and/or "video" by name and one output [batch, time, 2], which is
+      float32 under every precision policy. Batch and time may vary.
 
     Raises:
-      UserError: another modality.
+      UserError: `modality` is unknown.
     """
     inputs, features = {}, []
     for name in modalities_of(modality):
-        net = _BUILDERS[name](config)
+        net = BUILDERS[name](config)
         inputs[name] = keras.Input(net.input_shape[1:], dtype=net.inputs[0].dtype, name=name)
-        features.append(layers.Dropout(config.dropout, name=f"{name}_dropout")(net(inputs[name])))
+        x = net(inputs[name])  # (B, T, 1280) audio, (B, T, 2048) video
+        features.append(layers.Dropout(config.dropout, name=f"{name}_dropout")(x))
 
-    x = layers.Concatenate(name="fusion")(features) if len(features) > 1 else features[0]
+    x = layers.Concatenate(name="fusion")(features) if len(features) > 1 else features[0]  # (B, T, 3328)
     for index, units in enumerate(config.lstm_units, start=1):
-        x = lstm(index, units, config)(x)
-    predictions = head(config)(x)
+        x = lstm(index, units, config)(x)  # (B, T, 256)
+    predictions = head(config)(x)  # (B, T, 2)
     return keras.Model(inputs, predictions, name=f"affect_{modality}")
 
 
 def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
-    """One recurrent layer, with settings that cuDNN's kernel can run unless `kwargs` say otherwise."""
+    """Returns one recurrent layer; unless `kwargs` change that, its settings suit cuDNN's kernel."""
     return layers.LSTM(
         units,
         return_sequences=True,
@@ -55,5 +60,5 @@ def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
 
 
 def head(config: ModelConfig) -> layers.Dense:
-    """The linear layer to arousal and valence, float32 whatever the precision policy."""
+    """Returns the linear layer to arousal and valence, float32 under every precision policy."""
     return layers.Dense(2, kernel_initializer=config.initializer, dtype="float32", name="predictions")

@@ -1,4 +1,4 @@
-"""A run folder to its trained network: the best weights, loaded into the architecture that its config describes."""
+"""Loads the trained network of a run folder: the architecture from its config, and the best weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,13 @@ from affect.runs import RunFolder
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A run's experiment with its network and best weights."""
+    """A run's network with its best weights.
+
+    Attributes:
+      run: the run folder.
+      experiment: the run's config.
+      network: built by `build_network`, with the weights of the epoch that scored best on dev.
+    """
 
     run: RunFolder
     experiment: Experiment
@@ -24,12 +30,12 @@ class TrainedNetwork:
         """Rebuilds the network of a run folder and loads its best weights.
 
         Raises:
-          UserError: no run folder, no weights in it yet, or weights of another architecture.
+          UserError: the run folder does not exist, has no weights yet, or has weights of another architecture.
         """
         run = RunFolder(run_dir)
         experiment = run.read_config()
         if not run.best_weights.is_file():
-            raise UserError(f"{run_dir} has no {run.best_weights.name} yet; did its training finish an epoch?")
+            raise UserError(f"{run_dir} has no {run.best_weights.name} yet; training writes it after its first epoch")
         network = build_network(experiment.model, experiment.modality)
         try:
             network.load_weights(run.best_weights)

@@ -1,9 +1,12 @@
 """The network on face crops (paper section 3.2): a ResNet-50 up to its global average pool, once per frame.
 
-    video uint8 [batch, time, 96, 96, 3]  ->  features [batch, time, 2048]
+    video uint8 (B, T, 96, 96, 3)  ->  features (B, T, 2048)
 
-Pixels are scaled inside, so that callers always pass plain RGB. "narrow" is the same bottleneck structure with fewer
-channels and blocks, for machines without an accelerator.
+Pixels are scaled inside the network, so callers always pass plain RGB. "narrow" has the same bottleneck blocks, but
+fewer of them and fewer channels, for machines without an accelerator.
+
+Shapes in comments: B batch, T frames, N = B * T images, H and W height and width, C channels. Numbers are the paper's
+sizes; for the narrow network, those of a 96-pixel crop at stem stride 2 and width 64.
 """
 
 import keras
@@ -12,65 +15,67 @@ from keras import layers, ops
 from affect.config import ModelConfig
 from affect.models.folding import FoldTime, UnfoldTime
 
-_EXPANSION = 4  # a bottleneck block puts out four times its inner width (He et al., 2016)
+_EXPANSION = 4  # a bottleneck block outputs four times its inner width (He et al., 2016)
 
 
 @keras.saving.register_keras_serializable("affect")
 class PixelScaling(layers.Layer):
-    """Uint8 RGB to what the network expects: "unit" for [0, 1], "imagenet" for Keras' ImageNet weights."""
+    """Scales uint8 RGB pixels: "unit" to [0, 1], "imagenet" to what Keras' ImageNet weights expect."""
 
     def __init__(self, scaling: str, **kwargs):
         super().__init__(**kwargs)
         self.scaling = scaling
 
     def call(self, inputs):
-        """Scales float32 copies of the pixels; on uint8 `preprocess_input` would wrap around."""
+        """Scales the pixels in float32; `preprocess_input` would wrap around on uint8."""
         pixels = ops.cast(inputs, "float32")
         scaled = pixels / 255.0 if self.scaling == "unit" else keras.applications.resnet.preprocess_input(pixels)
         return ops.cast(scaled, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        """The shape does not change."""
+        """Returns the input shape; it does not change."""
         return input_shape
 
     def compute_output_spec(self, inputs):
-        """Uint8 in, the policy's compute dtype out."""
+        """Returns the input shape with the policy's compute dtype, since the input is uint8."""
         return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
     def get_config(self):
-        """Keras' serialisation."""
+        """Returns the constructor's arguments, for Keras' serialisation."""
         return super().get_config() | {"scaling": self.scaling}
 
 
 def build_video_net(config: ModelConfig) -> keras.Model:
-    """Builds the video network, architecture only: it reads no weights and downloads nothing.
+    """Builds the architecture of the video network; it reads no weights and downloads nothing.
 
     Args:
-      config: crop size, which ResNet, pixel scaling.
+      config: crop size, kind of ResNet, pixel scaling.
 
     Returns:
-      A model from uint8 [batch, time, crop_size, crop_size, 3] to [batch, time, features], 2048 features for
-      "resnet50" and 32 * video_width for "narrow"; any batch, any time.
+      A model from uint8 [batch, time, crop_size, crop_size, 3] to [batch, time, features], with 2048 features for
+      "resnet50" and 32 * video_width for "narrow"; batch and time may vary.
     """
     shape = (config.crop_size, config.crop_size, 3)
-    video = keras.Input((None, *shape), dtype="uint8", name="video")
-    pixels = PixelScaling(config.video_scaling, name="scale_pixels")(FoldTime(name="fold_video")(video))
+    video = keras.Input((None, *shape), dtype="uint8", name="video")  # (B, T, 96, 96, 3)
+    images = FoldTime(name="fold_video")(video)  # (B * T, 96, 96, 3)
+    pixels = PixelScaling(config.video_scaling, name="scale_pixels")(images)
     if config.video_net == "resnet50":
         backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=shape, pooling="avg")
     else:
         backbone = _narrow_resnet(config, shape)
     _set_training_behaviour(backbone, config)
-    features = UnfoldTime(name="unfold_video")([backbone(pixels), video])
+    pooled = backbone(pixels)  # (B * T, 2048)
+    features = UnfoldTime(name="unfold_video")([pooled, video])  # (B, T, 2048)
     return keras.Model(video, features, name="video_net")
 
 
 def _set_training_behaviour(backbone: keras.Model, config: ModelConfig) -> None:
-    """Batch norm and weight decay, which Keras' ResNet50 cannot be asked for when it is built."""
+    """Sets batch norm and weight decay, changing the backbone in place; Keras' ResNet50 takes no arguments for them."""
     for layer in backbone.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = config.video_batch_norm_momentum
             layer.trainable = config.video_batch_norm == "batch"
-            # Over all replicas; only Keras on TensorFlow knows how.
+            # Statistics over all replicas, which only Keras' TensorFlow backend implements.
             layer.synchronized = keras.backend.backend() == "tensorflow"
         elif isinstance(layer, layers.Conv2D) and config.weight_decay:
             layer.kernel_regularizer = keras.regularizers.L2(config.weight_decay / 2)
@@ -78,19 +83,22 @@ def _set_training_behaviour(backbone: keras.Model, config: ModelConfig) -> None:
 
 
 def _narrow_resnet(config: ModelConfig, shape: tuple[int, int, int]) -> keras.Model:
-    """ResNet of bottleneck blocks (He et al., 2016, figure 5) at the config's width and depth."""
-    pixels = keras.Input(shape, name="pixels")
-    x = _convolve(pixels, config.video_width, 7, config.video_stem_stride, "stem")
+    """Builds a ResNet of bottleneck blocks (He et al., 2016, figure 5) with the config's width and depth."""
+    pixels = keras.Input(shape, name="pixels")  # (N, 96, 96, 3)
+    x = _convolve(pixels, config.video_width, 7, config.video_stem_stride, "stem")  # (N, 48, 48, 64)
     x = layers.ReLU(name="stem_relu")(x)
-    x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)  # (N, 24, 24, 64)
     for stage, blocks in enumerate(config.video_blocks):
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
             x = _bottleneck(x, config.video_width * 2**stage, stride, f"stage{stage + 1}_block{block + 1}")
-    return keras.Model(pixels, layers.GlobalAveragePooling2D(name="average_pool")(x), name="narrow_resnet")
+    # The stages output (N, 24, 24, 256), (N, 12, 12, 512), (N, 6, 6, 1024) and (N, 3, 3, 2048).
+    features = layers.GlobalAveragePooling2D(name="average_pool")(x)  # (N, 2048)
+    return keras.Model(pixels, features, name="narrow_resnet")
 
 
 def _bottleneck(x, width: int, stride: int, name: str):
+    """Applies one residual block: (N, H, W, C) to (N, H / stride, W / stride, 4 * width)."""
     shortcut = x
     if stride > 1 or x.shape[-1] != _EXPANSION * width:
         shortcut = _convolve(x, _EXPANSION * width, 1, stride, f"{name}_shortcut")
@@ -101,7 +109,7 @@ def _bottleneck(x, width: int, stride: int, name: str):
 
 
 def _convolve(x, filters: int, size: int, stride: int, name: str):
-    """Convolution without bias and the batch norm that takes its place."""
+    """Applies a convolution without bias, followed by batch norm, whose offset replaces the bias."""
     x = layers.Conv2D(
         filters, size, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
     )(x)

@@ -1,4 +1,4 @@
-"""What network, LongConv1D and CCC put out for fixed weights and inputs, on whatever backend Keras was started with.
+"""Outputs of the networks, LongConv1D and the CCC for fixed weights and inputs, on the current backend of Keras.
 
 python -m tests.helpers.backend_outputs OUT.npz
 """
@@ -21,7 +21,7 @@ CONFIG = ModelConfig(
 
 
 def outputs() -> dict[str, np.ndarray]:
-    """Named results; the same numbers on every backend."""
+    """Returns named results, which should be equal on every backend."""
     rng = np.random.default_rng(0)
     signal = rng.normal(size=(2, 700, 3)).astype(np.float32)
     layer = LongConv1D(4, 250, method="fft")

@@ -1,4 +1,4 @@
-"""The network, LongConv1D and the CCC are not TensorFlow's alone: Keras on JAX gives the same numbers."""
+"""The networks, LongConv1D and the CCC do not depend on TensorFlow: Keras on JAX gives the same numbers."""
 
 import importlib.util
 import os

@@ -1,11 +1,10 @@
-"""The description counts what is there, and README shows the same diagram."""
+"""The table of layers: every parameter is counted once, and multiply-adds equal those worked out by hand."""
 
 import pytest
 
-from affect.models.describe import diagram, rows, table
+from affect.models.describe import rows, table
 from affect.models.network import build_network
 from affect.presets import get_preset
-from tests.helpers.commands import REPOSITORY
 
 
 @pytest.mark.parametrize(("preset", "modality"), [("paper", "audiovisual"), ("demo", "video"), ("adieu2016", "audio")])
@@ -14,7 +13,7 @@ def test_every_parameter_is_described_once(preset, modality):
     assert sum(row.parameters for row in rows(config, modality)) == build_network(config, modality).count_params()
 
 
-def test_multiply_adds_and_memory_are_those_worked_out_by_hand():
+def test_multiply_adds_and_memory_equal_those_worked_out_by_hand():
     described = {row.name: row for row in rows(get_preset("paper").model, "audiovisual")}
     assert described["audio_net/conv2"].multiply_adds == 8000 * 4000 * 20 * 40
     assert described["audio_net/conv2"].output_bytes == 8000 * 40 * 4
@@ -24,13 +23,8 @@ def test_multiply_adds_and_memory_are_those_worked_out_by_hand():
     assert described["predictions"].multiply_adds == 25 * 256 * 2
 
 
-def test_table_ends_with_the_sums():
+def test_the_table_ends_with_the_totals():
     described = rows(get_preset("demo", "audio").model, "audio")
     last = table(described).splitlines()[-1].split()
     assert last[0] == "total"
     assert last[1] == f"{sum(row.parameters for row in described):,}"
-
-
-def test_readme_shows_the_diagram_of_the_paper():
-    shown = diagram(get_preset("paper").model, "audiovisual")
-    assert f"```mermaid\n{shown}\n```" in (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""LongConv1D against convolution written out in float64, however it is run."""
+"""LongConv1D against a plain float64 convolution: eager, in a graph, with XLA, and in a Keras network."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def padded(signal, taps, padding):
 
 
 def convolve(signal, kernel, padding="same"):
-    """Float64, tap by tap: output n is the sum over taps of signal[n + tap] times kernel[tap]."""
+    """Convolves in float64, tap by tap: output n is the sum over taps of signal[n + tap] times kernel[tap]."""
     taps = kernel.shape[0]
     signal = padded(signal, taps, padding)
     outputs = signal.shape[1] - taps + 1
@@ -28,7 +28,7 @@ def convolve(signal, kernel, padding="same"):
 
 
 def convolve_gradients(signal, kernel, upstream):
-    """Float64 gradients of sum(upstream * output), from the definition, for padding "same"."""
+    """Returns the float64 gradients of sum(upstream * output) for padding "same", from the definition."""
     taps, steps = kernel.shape[0], signal.shape[1]
     wide = padded(signal, taps, "same")
     to_kernel = np.stack([np.einsum("bti,bto->io", wide[:, tap : tap + steps], upstream) for tap in range(taps)])
@@ -73,14 +73,14 @@ def test_output_and_both_gradients_equal_float64_convolution(shape, how):
 
 
 @pytest.mark.parametrize("shape", [shape for shape in GRID if shape[0] >= shape[1]], ids=str)
-def test_valid_padding_keeps_the_outputs_that_saw_no_border(shape):
+def test_valid_padding_returns_only_outputs_that_need_no_padding(shape):
     signal, kernel, _ = case(*shape)
     assert_close(fft_convolve(signal, kernel, "valid"), convolve(signal, kernel, "valid"))
 
 
 @pytest.mark.parametrize("taps", [6, 7])
 @pytest.mark.parametrize("method", ["direct", "fft", "auto"])
-def test_weights_and_results_are_those_of_conv1d(taps, method):
+def test_weights_and_results_equal_those_of_conv1d(taps, method):
     signal = np.random.default_rng(0).normal(size=(2, 30, 3)).astype(np.float32)
     reference = keras.layers.Conv1D(4, taps, padding="same", activation="relu")
     expected = reference(signal)
@@ -108,7 +108,7 @@ def test_saved_weights_of_conv1d_load_into_long_conv_and_back(tmp_path):
     np.testing.assert_array_equal(again(signal), plain(signal))
 
 
-def test_a_saved_layer_comes_back_with_its_method(tmp_path):
+def test_a_saved_and_reloaded_layer_keeps_its_method(tmp_path):
     layer = LongConv1D(4, 9, use_bias=False, method="fft", kernel_regularizer=keras.regularizers.L2(0.1))
     network = keras.Sequential([keras.Input((None, 3)), layer])
     network.save(tmp_path / "network.keras")
@@ -141,26 +141,26 @@ def test_batch_and_length_may_be_unknown():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_fft_works_in_float32_from_the_float32_variables_whatever_the_policy(policy):
+def test_fft_works_in_float32_on_the_float32_variables_under_every_policy(policy):
     layer = LongConv1D(3, 500, method="fft", dtype=policy)
     signal = np.random.default_rng(0).normal(size=(1, 600, 2)).astype(np.float32)
     output = layer(signal)
     assert keras.backend.standardize_dtype(output.dtype) == layer.compute_dtype
     exact = convolve(signal.astype(np.float64), layer.kernel.numpy().astype(np.float64))
     rounded = tf.cast(tf.constant(exact, tf.float32), layer.compute_dtype)
-    # Only the last rounding is the policy's: nearly every output is the exact one, rounded.
+    # Only the last rounding follows the policy: nearly every output equals the exact one, rounded.
     assert np.mean(tf.cast(output, tf.float32).numpy() == tf.cast(rounded, tf.float32).numpy()) > 0.98
 
 
-def test_auto_convolves_few_taps_directly_and_the_papers_500_ms_by_fft():
+def test_auto_uses_direct_convolution_for_few_taps_and_the_fft_for_the_papers_500_ms():
     assert not prefers_fft(taps=16, channels=12, filters=24)
     assert prefers_fft(taps=4000, channels=20, filters=40)
-    # Once the FFT pays it keeps paying as taps grow, up to the jumps of the transform's size.
+    # Once the FFT is cheaper, it stays cheaper as the number of taps doubles.
     choices = [prefers_fft(2**power + 1, 20, 40) for power in range(1, 13)]
     assert choices == sorted(choices)
 
 
 @pytest.mark.parametrize("wrong", [{"method": "magic"}, {"padding": "causal"}, {"strides": 2}, {"groups": 1}])
-def test_what_it_cannot_do_is_refused(wrong):
+def test_unsupported_arguments_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         LongConv1D(1, 3, **wrong)

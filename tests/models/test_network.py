@@ -1,10 +1,9 @@
-"""The networks: shapes of any batch and time, sizes worked out by hand, a NumPy forward pass, fusion."""
-
-import dataclasses
+"""The networks against a NumPy forward pass and sizes worked out by hand, for any batch and time."""
 
 import keras
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from affect.config import ModelConfig
 from affect.errors import UserError
@@ -17,18 +16,18 @@ TINY = ModelConfig(
     frame_samples=16, audio_filters=(3, 4), audio_taps=(5, 4), audio_pool=2, audio_channel_pool=2, crop_size=32,
     video_net="narrow", video_width=2, video_blocks=(1, 1, 1, 1), video_scaling="unit", lstm_units=(5, 6), dropout=0.0,
 )  # fmt: skip
-FRAMED = dataclasses.replace(TINY, audio_framed=True)
+FRAMED = replace(TINY, audio_framed=True)
 
 
 def correlate_same(signal, kernel, bias):
-    """[steps, in] with [taps, in, out] in float64, zero padding as TensorFlow's SAME: the shorter half before."""
+    """Correlates [steps, in] with [taps, in, out] in float64, zero-padded like TensorFlow's SAME: less in front."""
     taps, steps = kernel.shape[0], len(signal)
     padded = np.pad(signal, (((taps - 1) // 2, taps // 2), (0, 0)))
     return sum(padded[tap : tap + steps] @ kernel[tap] for tap in range(taps)) + bias
 
 
 def audio_forward(signal, weights, pool, group):
-    """One signal [samples] through the audio net as the paper tells it, to [steps, channels]."""
+    """Runs one signal [samples] through the audio net as the paper describes it; returns [steps, channels]."""
     x = np.maximum(correlate_same(signal[:, None], weights[0], weights[1]), 0)
     x = x.reshape(-1, pool, x.shape[1]).max(axis=1)
     x = np.maximum(correlate_same(x, weights[2], weights[3]), 0)
@@ -43,7 +42,7 @@ def audio_forward(signal, weights, pool, group):
 def test_audio_net_equals_a_numpy_forward_pass(config):
     net, frames = build_audio_net(config), 3
     rng = np.random.default_rng(9)
-    # Deviations that keep the signal's size through both convolutions.
+    # Standard deviations that preserve the signal's scale through both convolutions.
     weights = [rng.normal(size=w.shape) / np.sqrt(np.prod(w.shape[:-1])) for w in net.get_weights()]
     net.set_weights(weights)
     audio = rng.normal(size=(2, frames, config.frame_samples)).astype(np.float32)
@@ -76,8 +75,8 @@ def test_audio_presets_have_the_sizes_worked_out_by_hand(preset, audio, features
 
 
 def test_the_demos_resnet_has_the_size_worked_out_by_hand():
-    # Stem, then per stage of inner width w (12, 24, 48, 96): shortcut, 1x1, 3x3, 1x1; every convolution has 4
-    # batch-norm numbers per filter and no bias.
+    # The stem, then per stage of inner width w (12, 24, 48, 96): shortcut, 1x1, 3x3, 1x1. Convolutions have no bias,
+    # but 4 batch-norm parameters per filter.
     def conv(size, inputs, filters):
         return size * size * inputs * filters + 4 * filters
 
@@ -89,7 +88,7 @@ def test_the_demos_resnet_has_the_size_worked_out_by_hand():
     assert build_video_net(get_preset("demo").model).count_params() == expected
 
 
-def test_paper_network_has_the_papers_sizes():
+def test_the_papers_network_has_the_papers_sizes():
     config = get_preset("paper").model
     network = build_network(config, "audiovisual")
     audio, video = network.get_layer("audio_net"), network.get_layer("video_net")
@@ -118,7 +117,7 @@ EVERY_NAME = ["framed_audio", "audio", "video", "framed_audiovisual", "audiovisu
 
 @pytest.mark.parametrize(("config", "modality"), EVERY_NETWORK, ids=EVERY_NAME)
 @pytest.mark.parametrize(("batch", "time"), [(1, 4), (3, 7)])
-def test_any_batch_and_time_and_permuted_batches_permute_the_output(config, modality, batch, time):
+def test_batch_and_time_may_vary_and_a_permuted_batch_permutes_the_output(config, modality, batch, time):
     network, inputs = build_network(config, modality), inputs_of(modality, batch, time)
     output = np.array(network(inputs))
     assert output.shape == (batch, time, 2)
@@ -126,7 +125,7 @@ def test_any_batch_and_time_and_permuted_batches_permute_the_output(config, moda
     np.testing.assert_allclose(reversed_output[::-1], output, atol=1e-5)
 
 
-def test_framed_network_is_causal_and_window_network_is_not():
+def test_a_framed_network_is_causal_and_a_whole_signal_network_is_not():
     rng = np.random.default_rng(0)
     audio = rng.normal(size=(1, 6, 16)).astype(np.float32)
     changed = audio.copy()
@@ -141,11 +140,11 @@ def test_framed_network_is_causal_and_window_network_is_not():
 def test_pixels_are_scaled_inside_without_wrapping_around():
     pixels = np.full((1, 2, 2, 3), 200, np.uint8)
     np.testing.assert_allclose(PixelScaling("unit")(pixels), 200 / 255, rtol=1e-6)
-    # Keras' convention: BGR order, ImageNet's mean taken off.
+    # Keras' convention: BGR order, minus ImageNet's mean.
     np.testing.assert_allclose(np.array(PixelScaling("imagenet")(pixels))[0, 0, 0], [96.061, 83.221, 76.32], rtol=1e-5)
 
 
-def test_narrow_and_full_resnet_share_the_interface():
+def test_narrow_resnet_and_resnet50_share_the_interface():
     narrow = build_video_net(FRAMED)
     assert narrow.output_shape == (None, None, 32 * FRAMED.video_width)
     full = build_video_net(ModelConfig(crop_size=32))
@@ -161,7 +160,7 @@ def test_saved_and_reloaded_networks_give_equal_outputs(config, modality, tmp_pa
 
 
 @pytest.mark.parametrize(("config", "modality"), EVERY_NETWORK, ids=EVERY_NAME)
-def test_mixed_precision_puts_out_float32_near_the_full_precision_result(config, modality):
+def test_mixed_precision_outputs_float32_close_to_the_full_precision_result(config, modality):
     inputs = inputs_of(modality, 2, 5)
     network = build_network(config, modality)
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -177,31 +176,31 @@ def test_mixed_precision_puts_out_float32_near_the_full_precision_result(config,
 
 
 @pytest.mark.parametrize("preset", ["paper", "adieu2016"])
-def test_the_papers_frame_hears_252_5_ms_beyond_its_own_end(preset):
+def test_the_papers_audio_features_depend_on_252_5_ms_after_their_frame(preset):
     config = get_preset(preset, "audio").model
     net = build_audio_net(config)
-    # Positive weights and samples: every change gets through ReLU and maxima.
+    # With positive weights and samples, every change passes through ReLU and max-pooling.
     rng = np.random.default_rng(0)
     net.set_weights([rng.uniform(0.5, 1.0, w.shape) / np.prod(w.shape[:-1]) for w in net.get_weights()])
     audio = np.ones((1, 10, 640), np.float32)
     before = np.array(net(audio))[0]
     frame = 1
-    last_heard = 640 * (frame + 1) - 1 + int(0.2525 * 16_000)
+    last_sample = 640 * (frame + 1) - 1 + int(0.2525 * 16_000)
 
     def change_of_frame(sample):
         changed = audio.copy().reshape(1, -1)
         changed[0, sample] += 1000.0
         return np.abs(np.array(net(changed.reshape(audio.shape)))[0] - before)[frame].max()
 
-    assert change_of_frame(last_heard) > 1e-3
-    assert change_of_frame(last_heard + 1) < 1e-5
+    assert change_of_frame(last_sample) > 1e-3
+    assert change_of_frame(last_sample + 1) < 1e-5
 
 
-def test_weight_decay_is_half_the_rate_times_the_squares_of_all_convolution_kernels():
-    config = dataclasses.replace(TINY, weight_decay=0.01)
+def test_weight_decay_adds_half_the_rate_times_the_squares_of_all_convolution_kernels():
+    config = replace(TINY, weight_decay=0.01)
     network = build_network(config, "audiovisual")
     kernels = [w.numpy() for w in network.weights if w.name == "kernel"]
-    convolutions = [kernel for kernel in kernels if kernel.ndim in (3, 4)]  # LSTMs and the head have matrices
+    convolutions = [kernel for kernel in kernels if kernel.ndim in (3, 4)]  # those of LSTMs and head have 2 dimensions
     assert sum(float(loss) for loss in network.losses) == pytest.approx(
         0.01 / 2 * sum(np.sum(kernel**2) for kernel in convolutions), rel=1e-5
     )
@@ -221,8 +220,8 @@ def test_resnet50_gets_momentum_decay_and_frozen_statistics_as_configured():
     np.testing.assert_array_equal(backbone(pixels, training=True), backbone(pixels, training=False))
 
 
-def test_input_dropout_falls_on_the_samples_and_only_in_training():
-    config = dataclasses.replace(FRAMED, audio_input_dropout=0.5)
+def test_input_dropout_changes_the_audio_features_only_in_training():
+    config = replace(FRAMED, audio_input_dropout=0.5)
     net, plain = build_audio_net(config), build_audio_net(FRAMED)
     net.set_weights(plain.get_weights())
     audio = inputs_of("audio", 1, 20)["audio"]
@@ -230,7 +229,7 @@ def test_input_dropout_falls_on_the_samples_and_only_in_training():
     assert not np.allclose(net(audio, training=True), plain(audio))
 
 
-def test_paper_lstms_start_by_glorot_and_stay_eligible_for_cudnn():
+def test_the_papers_lstms_are_initialised_by_glorot_and_meet_the_conditions_of_cudnn():
     network = build_network(get_preset("paper", "audio").model, "audio")
     for name, inputs in (("lstm1", 1280), ("lstm2", 256)):
         layer = network.get_layer(name)
@@ -242,6 +241,6 @@ def test_paper_lstms_start_by_glorot_and_stay_eligible_for_cudnn():
         assert layer.recurrent_dropout == 0 and not layer.unroll and layer.use_bias
 
 
-def test_unknown_modality_is_refused():
+def test_an_unknown_modality_is_refused():
     with pytest.raises(UserError, match="unknown modality 'smell'"):
         build_network(FRAMED, "smell")
