@@ -1,1 +1,1 @@
-"""Predictions to better weights: the objective, the training loop and what watches it."""
+"""Training: the objective, the training loop, its callbacks, and runs of several trainings."""

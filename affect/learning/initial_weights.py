@@ -1,6 +1,7 @@
-"""Where weights come from before training: ImageNet, a file, trained unimodal runs. Builders never load any.
+"""The weights that training starts from: ImageNet, a local file, or trained unimodal networks.
 
-The paper trains each modality alone, drops both LSTMs, and trains everything together under new ones (section 4).
+Models are built without loading any weights; this module loads them once, before training. The paper trains each
+modality alone, discards both LSTMs, and trains the two nets together under new LSTMs (section 4).
 """
 
 from pathlib import Path
@@ -11,8 +12,9 @@ from affect.config import Experiment
 from affect.errors import UserError
 from affect.models.trained import TrainedNetwork
 
-# What a net's weights mean depends on these, section and field, though not all show in the weights' shapes.
-_DEFINING = {
+# The settings, as (section, field), that both runs must share for a net's weights to keep their meaning. Some of them,
+# such as the scaling of the input, do not change the shapes of the weights.
+_SETTINGS_OF_NET = {
     "audio": (
         ("model", "frame_samples"),
         ("model", "audio_filters"),
@@ -36,23 +38,24 @@ _DEFINING = {
 def load_initial_weights(
     network: keras.Model, experiment: Experiment, unimodal: dict[str, TrainedNetwork]
 ) -> list[str]:
-    """Loads what a new run starts from.
+    """Loads the weights that a new run starts from.
 
     Args:
-      network: of the experiment, changed in place.
+      network: the experiment's network, changed in place.
       experiment: its `train.video_weights` says where the ResNet-50 starts.
-      unimodal: trained networks by the modality whose net is taken, with precedence over `train.video_weights`; their
-        LSTMs and heads are left behind.
+      unimodal: trained networks by modality. Their audio or video nets are copied and take precedence over
+        `train.video_weights`; their LSTMs and output layers are not used.
 
     Returns:
-      One line per part of the network: where its weights come from, or that they are new.
+      One line for each part of the network: the origin of its weights, or that they are new.
 
     Raises:
-      UserError: a download or a file that cannot be had, or a trained net that is not this experiment's.
+      UserError: a download failed, a file does not exist or does not fit, or a trained net has other settings than this
+        experiment.
     """
     origins = {}
     video_weights = experiment.train.video_weights
-    if experiment.modality != "audio" and video_weights != "none" and "video" not in unimodal:
+    if "video" in experiment.modalities and video_weights != "none" and "video" not in unimodal:
         _load_resnet50(network.get_layer("video_net").get_layer("resnet50"), video_weights)
         origins["video_net"] = f"from {video_weights}"
     for modality, trained in unimodal.items():
@@ -68,26 +71,35 @@ def load_initial_weights(
 
 
 def _check_same_net(modality: str, trained: TrainedNetwork, experiment: Experiment) -> None:
-    if trained.experiment.modality not in (modality, "audiovisual"):
-        raise UserError(f"--init_{modality}={trained.run.path} is a run without {modality}")
-    for section, name in _DEFINING[modality]:
-        there, here = (getattr(getattr(e, section), name) for e in (trained.experiment, experiment))
-        if there != here:
+    if modality not in trained.experiment.modalities:
+        raise UserError(
+            f"--init_{modality}={trained.run.path} is a run of --modality={trained.experiment.modality}, "
+            f"which has no {modality} net"
+        )
+    for section, name in _SETTINGS_OF_NET[modality]:
+        trained_value, value = (getattr(getattr(e, section), name) for e in (trained.experiment, experiment))
+        if trained_value != value:
             raise UserError(
-                f"the {modality} net of {trained.run.path} has {section}.{name} {there}, this run {here}; "
-                "use the same preset and settings for both"
+                f"the {modality} net of {trained.run.path} has {section}.{name} {trained_value}, but this run has "
+                f"{value}; use the same preset and settings for both"
             )
 
 
 def _load_resnet50(backbone: keras.Model, source: str) -> None:
-    way_out = "give a local Keras file with --set=train.video_weights=FILE, or start from random ones with =none"
+    way_out = (
+        "use a local Keras file with --set=train.video_weights=FILE, or random weights with "
+        "--set=train.video_weights=none"
+    )
     if source != "imagenet" and not Path(source).is_file():
-        raise UserError(f"there is no file {source}; {way_out}")
+        raise UserError(f"{source} does not exist; {way_out}")
     try:
         donor = keras.applications.ResNet50(
             include_top=False, weights=source, input_shape=backbone.input_shape[1:], pooling="avg"
         )
-    except Exception as error:  # Keras raises a bare Exception where a download fails, and h5py whatever it meets
-        what = "ImageNet weights cannot be had" if source == "imagenet" else f"{source} is no ResNet50 without its top"
-        raise UserError(f"{what} ({' '.join(str(error).split())}); {way_out}") from error
+    except Exception as error:  # Keras raises a bare Exception if a download fails, and passes on h5py's errors
+        if source == "imagenet":
+            problem = "the ImageNet weights cannot be downloaded"
+        else:
+            problem = f"{source} does not hold the weights of a ResNet-50 without its top"
+        raise UserError(f"{problem} ({' '.join(str(error).split())}); {way_out}") from error
     backbone.set_weights(donor.get_weights())

@@ -1,4 +1,4 @@
-"""What the loop is fed: the strategy's own distributed datasets over every worker's share of the recordings."""
+"""Batches for the training loop: the strategy's distributed datasets, over each worker's share of the recordings."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -23,19 +23,19 @@ _PARTITIONS = ("train", "dev")
 
 
 class InputPipeline:
-    """Batches for training and dev; each replica gets its equal part, prefetched to its device.
+    """Batches of the train and dev partitions, divided equally among the replicas and prefetched to their devices.
 
     Attributes:
       manifest: of the data folder.
-      train_entries, dev_entries: labelled recordings.
+      train_entries, dev_entries: the labelled recordings.
       steps: updates per epoch, the same for every worker.
     """
 
-    def __init__(self, experiment: Experiment, strategy: tf.distribute.Strategy, place: WorkerContext):
-        """Checks that the data fits the network, and the batch the devices.
+    def __init__(self, experiment: Experiment, strategy: tf.distribute.Strategy, context: WorkerContext):
+        """Opens the data folder.
 
         Raises:
-          UserError: it does not.
+          UserError: the data does not fit the network, or the batch cannot be divided among the devices.
         """
         self.manifest = open_data(experiment, _PARTITIONS)
         delay = label_delay_frames(experiment, self.manifest)
@@ -44,40 +44,40 @@ class InputPipeline:
             for partition in _PARTITIONS
         )
         batch_size, recordings = experiment.train.batch_size, len(self.train_entries)
-        if batch_size % place.replicas:
-            fitting = math.ceil(batch_size / place.replicas) * place.replicas
+        if batch_size % context.replicas:
+            divisible = math.ceil(batch_size / context.replicas) * context.replicas
             raise UserError(
-                f"train.batch_size is {batch_size}, and {place.replicas} devices share it equally; "
-                f"try --set=train.batch_size={fitting}"
+                f"train.batch_size is {batch_size}, which cannot be divided equally among {context.replicas} devices; "
+                f"try --set=train.batch_size={divisible}"
             )
-        if recordings < place.workers:
-            raise UserError(f"{place.workers} workers cannot share {recordings} training recordings; use fewer")
-        self.steps = steps_per_epoch(self.train_entries, experiment.data.window_frames, batch_size, place.workers)
+        if recordings < context.workers:
+            raise UserError(
+                f"{context.workers} workers cannot share {recordings} training recordings; use fewer workers"
+            )
+        self.steps = steps_per_epoch(self.train_entries, experiment.data.window_frames, batch_size, context.workers)
         self._experiment = experiment
         self._strategy = strategy
-        self._place = place
+        self._context = context
 
     def training_batches(self, epoch: int, first_step: int) -> Iterator:
-        """An epoch's batches from a step on; endless."""
+        """Iterates over an epoch's batches from a step on, without end."""
 
-        def share(_):
-            return training_dataset(
-                self._experiment, self.manifest, self.train_entries, epoch, first_step, self._place.share()
-            )
+        def dataset_of_worker(_):
+            share = self._context.share()
+            return training_dataset(self._experiment, self.manifest, self.train_entries, epoch, first_step, share)
 
-        return iter(self._strategy.distribute_datasets_from_function(share))
+        return iter(self._strategy.distribute_datasets_from_function(dataset_of_worker))
 
     def dev_batches(self) -> Iterable:
-        """Every dev frame once, over all workers."""
+        """Returns batches that hold every dev frame once, over all workers."""
 
-        def share(_):
-            return dev_dataset(
-                self._experiment, self.manifest, self.dev_entries, _EVAL_WINDOWS_PER_REPLICA, self._place.share()
-            )
+        def dataset_of_worker(_):
+            share = self._context.share()
+            return dev_dataset(self._experiment, self.manifest, self.dev_entries, _EVAL_WINDOWS_PER_REPLICA, share)
 
-        return self._strategy.distribute_datasets_from_function(share)
+        return self._strategy.distribute_datasets_from_function(dataset_of_worker)
 
     def recordings_in_step(self, epoch: int, step: int) -> list[tuple[str, int]]:
-        """What one step saw on all workers: (recording, first frame) per window."""
-        shares = [self._place.share(worker) for worker in range(self._place.workers)]
+        """Returns the windows of one step on all workers, as (recording, first frame)."""
+        shares = [self._context.share(worker) for worker in range(self._context.workers)]
         return recordings_in_step(self._experiment, self.train_entries, epoch, step, shares)

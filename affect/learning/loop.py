@@ -1,10 +1,10 @@
-"""One training loop for every strategy: a compiled step under `strategy.run`, driving ordinary Keras callbacks.
+"""The training loop for every distribution strategy: a compiled step under `strategy.run`, and Keras callbacks.
 
-Keras 3's own `fit` cannot run under MultiWorkerMirroredStrategy, and it neither takes dropout masks from the step
-number nor continues in the middle of an epoch. The model is compiled all the same, so that anyone may call `fit`.
+Keras 3's own `fit` cannot run under MultiWorkerMirroredStrategy, cannot derive dropout masks from the step number, and
+cannot continue in the middle of an epoch. The model is compiled all the same, so that `fit` works on one device.
 
-The objective is the CCC of the GLOBAL batch: its moments are summed over replicas before the ratio is taken, so every
-replica holds the same loss. The gradient is therefore that of loss / replicas, summed over replicas.
+The objective is computed on the GLOBAL batch: its moments are summed over replicas before the ratio is taken, so every
+replica holds the same loss. Each replica therefore differentiates loss / replicas, and these gradients are summed.
 """
 
 import math
@@ -17,38 +17,39 @@ import numpy as np
 import tensorflow as tf
 
 from affect.config import DIMENSIONS, TrainConfig
-from affect.learning.ccc import CCCLoss, ConcordanceCC, Moments, ccc_from_moments, loss_from_moments, merge, moments
+from affect.learning import ccc
+from affect.learning.ccc import Moments
 from affect.learning.input_pipeline import InputPipeline
 from affect.learning.strategy import all_reduce_sum
 from affect.learning.train_state import TrainState
 
 Logs = dict[str, float]
 
-# Between the seeds of two replicas, so that they meet no other layer's; any large odd number does.
-_FAR_APART = 2_654_435_761
+# Stride between the dropout seeds of two replicas; any large odd number keeps them apart from those of other layers.
+_REPLICA_SEED_STRIDE = 2_654_435_761
 
 
 class NotFiniteError(ArithmeticError):
-    """Loss or gradient is NaN or infinite; the message says which."""
+    """The loss or the gradient is NaN or infinite; the message says which."""
 
 
 def compile_network(network: keras.Model, config: TrainConfig) -> None:
-    """Compiles in place: Adam (paper section 4), the CCC loss, and one CCC per dimension."""
+    """Compiles a network in place: Adam (section 4 of the paper), the CCC loss, and one CCC per dimension."""
     optimizer = keras.optimizers.Adam(config.learning_rate, global_clipnorm=config.clip_norm or None)
     if config.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     network.compile(
         optimizer=optimizer,
-        loss=CCCLoss(),
-        weighted_metrics=[ConcordanceCC(i, name=f"ccc_{name}") for i, name in enumerate(DIMENSIONS)],
-        # On a CPU XLA makes this network's step three to four times slower than oneDNN.
+        loss=ccc.CCCLoss(),
+        weighted_metrics=[ccc.ConcordanceCC(i, name=f"ccc_{name}") for i, name in enumerate(DIMENSIONS)],
+        # On a CPU, XLA makes this network's training step three to four times slower than oneDNN.
         jit_compile=False,
     )
     network.optimizer.build(network.trainable_variables)
 
 
 class Totals(NamedTuple):
-    """What one epoch has seen so far: moments of all its frames, sums over its steps."""
+    """What has been accumulated over an epoch so far: moments of all its frames, and sums over its steps."""
 
     moments: Moments
     steps: tf.Tensor
@@ -57,37 +58,38 @@ class Totals(NamedTuple):
 
     @classmethod
     def of(cls, values: list[float]) -> "Totals":
-        """From `to_list`'s numbers; an empty list for the beginning of an epoch."""
-        values = iter(values or [0.0] * (1 + 5 * len(DIMENSIONS) + 3))
+        """Rebuilds the totals from the numbers of `to_list`; an empty list starts an epoch."""
+        numbers = iter(values or [0.0] * (1 + 5 * len(DIMENSIONS) + 3))
 
-        def take(shape):
-            return tf.constant([next(values) for _ in range(math.prod(shape))], tf.float32, shape)
+        def take(shape: tuple[int, ...]) -> tf.Tensor:
+            return tf.constant([next(numbers) for _ in range(math.prod(shape))], tf.float32, shape)
 
         pooled = Moments(take(()), *(take((len(DIMENSIONS),)) for _ in Moments._fields[1:]))
         return cls(pooled, take(()), take(()), take(()))
 
     def to_list(self) -> list[float]:
-        """All numbers, exactly as they are."""
+        """Returns all numbers without rounding."""
         return [float(value) for part in tf.nest.flatten(self) for value in np.ravel(part)]
 
     def logs(self) -> Logs:
-        """CCC per dimension and their mean, mean loss, mean gradient norm."""
-        cccs = dict(zip((f"ccc_{name}" for name in DIMENSIONS), ccc_from_moments(self.moments).numpy(), strict=True))
+        """Returns the CCC per dimension, their mean, the mean loss of the steps, and the mean gradient norm."""
+        per_dimension = ccc.ccc_from_moments(self.moments).numpy()
+        cccs = dict(zip((f"ccc_{name}" for name in DIMENSIONS), per_dimension, strict=True))
         steps = max(float(self.steps), 1.0)
-        logs = {"loss": self.loss / steps, **cccs, "ccc": np.mean(list(cccs.values()))}
+        logs = {"loss": self.loss / steps, **cccs, "ccc": np.mean(per_dimension)}
         return {name: float(value) for name, value in (logs | {"gradient_norm": self.gradient_norm / steps}).items()}
 
 
-class Loop:
-    """Trains and evaluates a compiled network on batches `(inputs, labels, mask)`."""
+class TrainingLoop:
+    """Trains and validates a compiled network on batches `(inputs, labels, mask)`."""
 
     def __init__(self, network: keras.Model, seed: int, clip_norm: float = 0.0):
-        """Prepares both steps, for the strategy in whose scope this is called.
+        """Prepares the training and the validation step. Must be called in the scope of the strategy.
 
         Args:
-          network: built and compiled in that scope.
-          seed: decides the dropout masks, together with step and replica.
-          clip_norm: largest norm of the global gradient; 0 never clips.
+          network: built and compiled in the same scope.
+          seed: determines the dropout masks, together with step and replica.
+          clip_norm: maximum norm of the global gradient; 0 never clips.
         """
         self.network = network
         self.strategy = tf.distribute.get_strategy()
@@ -95,43 +97,44 @@ class Loop:
         self._clip_norm = clip_norm
         self._dropout_states = _dropout_states(network)
         self._train_step = tf.function(self._train_on, autograph=False, reduce_retracing=True)
-        self._test_step = tf.function(self._test_on, autograph=False, reduce_retracing=True)
+        self._validation_step = tf.function(self._validate_on, autograph=False, reduce_retracing=True)
 
     def train_step(self, batch, step: int, totals: Totals) -> tuple[float, float, Totals]:
-        """One update of the weights.
+        """Updates the weights once.
 
         Args:
-          batch: a batch of the strategy's, a part on every replica.
-          step: number of the update since the run began; dropout depends on it.
+          batch: a global batch of the strategy, with a part on every replica.
+          step: number of updates since the run began; determines the dropout masks.
           totals: of the epoch so far.
 
         Returns:
-          The loss of the global batch, the norm of its gradient before clipping, the totals with both added.
+          The loss of the global batch, the norm of its gradient before clipping, and the totals including this step.
 
         Raises:
-          NotFiniteError: loss or gradient is not finite; the weights are useless from here on.
+          NotFiniteError: the loss or the gradient is not finite; the weights cannot be used any more.
         """
         loss, norm, totals = self._train_step(batch, tf.constant(step, tf.int64), totals)
         loss, norm = float(loss), float(norm)
         if not math.isfinite(loss):
             raise NotFiniteError(f"the loss is {loss}")
-        # With loss scaling an infinite gradient is how a scale that is too large is found out; that step is skipped.
+        # With loss scaling, an infinite gradient only means that the scale is too large: the optimizer skips the step
+        # and reduces the scale.
         scale = float(self.network.optimizer.scale_loss(tf.constant(1.0)))
         if not math.isfinite(norm) and scale <= 1.0:
             raise NotFiniteError(f"the gradient's norm is {norm}")
         return loss, norm, totals
 
-    def evaluate(self, batches: Iterable) -> Logs:
-        """Pooled CCCs over `batches`, and the loss that belongs to them; names start with `val_`."""
+    def validate(self, batches: Iterable) -> Logs:
+        """Returns the CCCs and the objective over all frames of `batches`; the names start with `val_`."""
         pooled = Totals.of([]).moments
         for batch in batches:
-            pooled = self._test_step(batch, pooled)
-        cccs = ccc_from_moments(pooled).numpy()
+            pooled = self._validation_step(batch, pooled)
+        cccs = ccc.ccc_from_moments(pooled).numpy()
         logs = dict(zip((f"val_ccc_{name}" for name in DIMENSIONS), map(float, cccs), strict=True))
-        return logs | {"val_ccc": float(np.mean(cccs)), "val_loss": float(np.mean(1.0 - cccs))}
+        return logs | {"val_ccc": float(np.mean(cccs)), "val_loss": float(ccc.loss_from_moments(pooled))}
 
     def train_on_replica(self, batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Moments]:
-        """What every replica computes: the update, its part of the sums, and what all of them then share.
+        """Computes one update on one replica, from its part of the batch; every replica runs this at the same time.
 
         Returns:
           Loss, gradient norm and moments of the global batch, the same on every replica.
@@ -141,11 +144,11 @@ class Loop:
         optimizer, variables = self.network.optimizer, self.network.trainable_variables
         seeds = self.dropout_seeds(step, replica.replica_id_in_sync_group)
         with tf.GradientTape() as tape:
-            # Inside, seeds are what we say, and new moving averages of batch norm are collected, not assigned.
+            # This scope fixes the dropout seeds, and collects the new moving averages of batch norm.
             with keras.StatelessScope(seeds) as scope:
                 predicted = self.network(inputs, training=True)
-            pooled = moments(labels, predicted, mask, all_reduce_sum)
-            loss = loss_from_moments(pooled)
+            pooled = ccc.moments(labels, predicted, mask, all_reduce_sum)
+            loss = ccc.loss_from_moments(pooled)
             penalties = [tf.cast(penalty, loss.dtype) for penalty in self.network.losses]
             objective = tf.add_n([loss, *penalties]) / replica.num_replicas_in_sync
             scaled = optimizer.scale_loss(objective)
@@ -156,91 +159,95 @@ class Loop:
         gradients = all_reduce_sum(tape.gradient(scaled, variables))
         norm = tf.cast(tf.linalg.global_norm(gradients), tf.float32) / optimizer.scale_loss(tf.constant(1.0))
         if self._clip_norm:
-            shrink = tf.minimum(1.0, self._clip_norm / norm)
-            gradients = [gradient * tf.cast(shrink, gradient.dtype) for gradient in gradients]
-        # The optimizer sums over replicas once more; dividing first undoes that.
+            factor = tf.minimum(1.0, self._clip_norm / norm)
+            gradients = [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients]
+        # The optimizer sums the gradients over replicas a second time; dividing here cancels that.
         optimizer.apply([gradient / replica.num_replicas_in_sync for gradient in gradients], variables)
         return loss, norm, pooled
 
-    def _train_on(self, batch, step: tf.Tensor, totals: Totals):
-        loss, norm, pooled = self._shared(self.strategy.run(self.train_on_replica, args=(batch, step)))
-        counted_norm = tf.where(tf.math.is_finite(norm), norm, 0.0)  # of a step that loss scaling skipped
-        return (
-            loss,
-            norm,
-            Totals(
-                merge(totals.moments, pooled),
-                totals.steps + 1.0,
-                totals.loss + loss,
-                totals.gradient_norm + counted_norm,
-            ),
-        )
+    def dropout_seeds(self, step: tf.Tensor, replica: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
+        """Returns a seed of two 32-bit words for each dropout layer; it differs by run, layer, replica and step.
 
-    def _test_on(self, batch, pooled: Moments) -> Moments:
+        Keras advances its seeds after each use, identically on every replica, and does not save them. Seeds that are
+        computed from the step number need not be saved.
+        """
+        stride = tf.constant(_REPLICA_SEED_STRIDE, tf.uint32)
+        offset, step = tf.cast(replica, tf.uint32) * stride, tf.cast(step, tf.uint32)
+        first_words = ((self._seed * 1_000_003 + index) % 2**32 for index in range(len(self._dropout_states)))
+        seeds = [tf.stack([tf.constant(word, tf.uint32) + offset, step]) for word in first_words]
+        return list(zip(self._dropout_states, seeds, strict=True))
+
+    def _train_on(self, batch, step: tf.Tensor, totals: Totals) -> tuple[tf.Tensor, tf.Tensor, Totals]:
+        loss, norm, pooled = self._from_replicas(self.strategy.run(self.train_on_replica, args=(batch, step)))
+        finite_norm = tf.where(tf.math.is_finite(norm), norm, 0.0)  # infinite in a step that loss scaling skipped
+        totals = Totals(
+            ccc.merge(totals.moments, pooled),
+            totals.steps + 1.0,
+            totals.loss + loss,
+            totals.gradient_norm + finite_norm,
+        )
+        return loss, norm, totals
+
+    def _validate_on(self, batch, pooled: Moments) -> Moments:
         def on_replica(batch):
             inputs, labels, mask = batch
-            return moments(labels, self.network(inputs, training=False), mask, all_reduce_sum)
+            return ccc.moments(labels, self.network(inputs, training=False), mask, all_reduce_sum)
 
-        return merge(pooled, self._shared(self.strategy.run(on_replica, args=(batch,))))
+        return ccc.merge(pooled, self._from_replicas(self.strategy.run(on_replica, args=(batch,))))
 
-    def _shared(self, results):
-        """What all replicas hold alike, once."""
+    def _from_replicas(self, results):
+        """Results that are the same on every replica, as single tensors."""
         return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
-
-    def dropout_seeds(self, step: tf.Tensor, replica: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
-        """Two 32-bit words per dropout layer that differ between runs, layers, replicas and steps.
-
-        Keras advances these states as it goes, the same on every replica, and saves them nowhere; set from the step
-        number they need no saving.
-        """
-        replica, step = tf.cast(replica, tf.uint32) * tf.constant(_FAR_APART, tf.uint32), tf.cast(step, tf.uint32)
-        first_words = ((self._seed * 1_000_003 + index) % 2**32 for index in range(len(self._dropout_states)))
-        seeds = [tf.stack([tf.constant(word, tf.uint32) + replica, step]) for word in first_words]
-        return list(zip(self._dropout_states, seeds, strict=True))
 
 
 def run_epochs(
-    loop: Loop, progress: TrainState, feed: InputPipeline, callbacks: keras.callbacks.CallbackList, epochs: int
+    loop: TrainingLoop,
+    state: TrainState,
+    pipeline: InputPipeline,
+    callbacks: keras.callbacks.CallbackList,
+    epochs: int,
 ) -> None:
-    """Trains from where `progress` stands to `epochs`, evaluating after each; a callback may set `stop_training`.
+    """Trains from `state` to the last epoch and validates after each; a callback may end it by `stop_training`.
 
     Args:
       loop: of the network.
-      progress: changed in place, before the callbacks are told.
-      feed: batches for training and for the evaluation after every epoch.
-      callbacks: told of epochs and batches as by `fit`.
-      epochs: in all.
+      state: changed in place, before the callbacks are called.
+      pipeline: batches for training and validation.
+      callbacks: called as by `fit`.
+      epochs: number of epochs since the run began.
 
     Raises:
-      NotFiniteError: see `Loop.train_step`; `progress` names the step.
+      NotFiniteError: see `TrainingLoop.train_step`; `state` says at which step.
     """
-    loop.network.stop_training = progress.stopped
-    dev_batches = feed.dev_batches()
+    loop.network.stop_training = state.stopped
+    dev_batches = pipeline.dev_batches()
     callbacks.on_train_begin()
-    while progress.epoch < epochs and not loop.network.stop_training:
-        epoch = progress.epoch
+    while state.epoch < epochs and not loop.network.stop_training:
+        epoch = state.epoch
         callbacks.on_epoch_begin(epoch)
-        logs = _train_epoch(loop, progress, feed, callbacks)
-        logs |= loop.evaluate(dev_batches)
-        progress.finish_epoch()
+        logs = _train_epoch(loop, state, pipeline, callbacks)
+        logs |= loop.validate(dev_batches)
+        state.finish_epoch()
         callbacks.on_epoch_end(epoch, logs)
     callbacks.on_train_end()
 
 
-def _train_epoch(loop: Loop, progress: TrainState, feed: InputPipeline, callbacks: keras.callbacks.CallbackList) -> Logs:
-    """The rest of one epoch; logs cover all of it, rates only the part that ran now."""
-    batches = feed.training_batches(progress.epoch, progress.step)
-    totals = Totals.of(progress.totals)
-    frames_before, began, waited = float(totals.moments.count), time.perf_counter(), 0.0
-    while progress.step < feed.steps:
-        callbacks.on_train_batch_begin(progress.step)
-        asked = time.perf_counter()
+def _train_epoch(
+    loop: TrainingLoop, state: TrainState, pipeline: InputPipeline, callbacks: keras.callbacks.CallbackList
+) -> Logs:
+    """Trains the remaining steps of an epoch; the logs cover the whole epoch, the rates only these steps."""
+    batches = pipeline.training_batches(state.epoch, state.step)
+    totals = Totals.of(state.totals)
+    frames_before, started, waited = float(totals.moments.count), time.perf_counter(), 0.0
+    while state.step < pipeline.steps:
+        callbacks.on_train_batch_begin(state.step)
+        requested = time.perf_counter()
         batch = next(batches)
-        waited += time.perf_counter() - asked
-        loss, norm, totals = loop.train_step(batch, progress.updates, totals)
-        progress.finish_step(totals.to_list())
-        callbacks.on_train_batch_end(progress.step - 1, {"loss": loss, "gradient_norm": norm})
-    seconds = time.perf_counter() - began
+        waited += time.perf_counter() - requested
+        loss, norm, totals = loop.train_step(batch, state.updates, totals)
+        state.finish_step(totals.to_list())
+        callbacks.on_train_batch_end(state.step - 1, {"loss": loss, "gradient_norm": norm})
+    seconds = time.perf_counter() - started
     rates = {
         "frames_per_second": (float(totals.moments.count) - frames_before) / seconds,
         "input_wait": waited / seconds,
@@ -249,7 +256,7 @@ def _train_epoch(loop: Loop, progress: TrainState, feed: InputPipeline, callback
 
 
 def _dropout_states(network: keras.Model) -> list[keras.Variable]:
-    """Seed states of all dropout layers, those of the nets inside included, in a fixed order."""
+    """The seed states of all dropout layers, including those of nested models, in a fixed order."""
     states = []
     for layer in network.layers:
         if isinstance(layer, keras.Model):

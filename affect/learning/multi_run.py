@@ -1,42 +1,124 @@
-"""Several trainings in a row: the paper's schedule, and repetition with other seeds.
+"""Runs of several trainings: the paper's pretraining schedule, and repetitions with other seeds.
 
 RUN_DIR/{audio,video,audiovisual}/     `pretrain`: each modality alone, then both from their nets (section 4)
-RUN_DIR/seed0/ seed1/ ... seeds.json   `repeat`: whatever is repeated, and mean and deviation of its scores
+RUN_DIR/seed0/ seed1/ ... seeds.json   `repeat`: one folder per seed; mean and standard deviation of the scores
 
-Every folder is a run of its own; the same command again continues where it stopped.
+Each of these folders is a run folder of its own. The same command, given again, continues where it stopped.
+
+Importing this module does not load TensorFlow, so that wrong settings are reported at once.
 """
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
-from affect.config import MODALITIES, Experiment
+from affect.config import MODALITIES, Experiment, override
 from affect.errors import UserError
-from affect.learning.training import RunOptions, train
+from affect.learning.options import RunOptions
+from affect.presets import get_preset
 from affect.runs import RunFolder
-from affect.storage import atomic_write
+from affect.storage import write_json
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What to train: a network of one modality, or with `pretrain` all three, once or with several seeds.
+
+    Attributes:
+      preset: name of the base preset.
+      modality: "audio", "video" or "audiovisual".
+      settings: assignments `section.field=value` that override the preset, with the data folder among them.
+      run_dir: the run folder; with `pretrain` or several seeds, the parent of several run folders.
+      initial_runs: run folders of trained unimodal networks, by modality.
+      pretrain: whether to train audio and video first, and then the audiovisual network from their nets.
+      seeds: number of repetitions, each with the next seed.
+    """
+
+    preset: str
+    modality: str
+    settings: list[str]
+    run_dir: Path
+    initial_runs: dict[str, Path] = field(default_factory=dict)
+    pretrain: bool = False
+    seeds: int = 1
+
+    def experiments(self) -> dict[int, dict[str, Experiment]]:
+        """Returns the experiments by seed and modality, in the order of training.
+
+        Raises:
+          UserError: an unknown preset or setting, a value out of range, or options that exclude each other.
+        """
+        if self.pretrain and (self.modality != "audiovisual" or self.initial_runs):
+            raise UserError("--pretrain trains audio and video itself; use --modality=audiovisual and no --init_*")
+        modalities = MODALITIES if self.pretrain else [self.modality]
+        first_seed = override(get_preset(self.preset, self.modality), self.settings).train.seed
+        return {
+            seed: {
+                modality: override(get_preset(self.preset, modality), [*self.settings, f"train.seed={seed}"])
+                for modality in modalities
+            }
+            for seed in range(first_seed, first_seed + self.seeds)
+        }
+
+
+def train_plan(plan: TrainingPlan, options: RunOptions, strategy_name: str = "auto", tpu: str | None = None) -> None:
+    """Trains everything in a plan, and prints the scores.
+
+    Args:
+      plan: what to train.
+      options: of every training.
+      strategy_name: one of `affect.learning.options.STRATEGIES`.
+      tpu: name or address of a TPU.
+
+    Raises:
+      UserError: see `TrainingPlan.experiments`, `make_strategy` and `train`.
+    """
+    experiments = plan.experiments()
+
+    from affect.learning.strategy import WorkerContext, make_strategy
+    from affect.learning.training import train
+
+    strategy = make_strategy(strategy_name, tpu)
+
+    def train_one(seed: int, run_dir: Path) -> float:
+        if plan.pretrain:
+            return pretrain(experiments[seed], run_dir, strategy, options)
+        return train(experiments[seed][plan.modality], run_dir, plan.initial_runs, strategy, options)
+
+    if plan.seeds > 1:
+        repeat(train_one, list(experiments), plan.run_dir, WorkerContext.of(strategy).is_chief)
+        return
+    (seed,) = experiments
+    score = train_one(seed, plan.run_dir)
+    final = plan.run_dir / "audiovisual" if plan.pretrain else plan.run_dir
+    print(f"best mean dev CCC {score:.3f}; next: python eval.py --run_dir={final}")
 
 
 def pretrain(
-    experiments: dict[str, Experiment], run_dir: Path, strategy: tf.distribute.Strategy, options: RunOptions
+    experiments: dict[str, Experiment], run_dir: Path, strategy: "tf.distribute.Strategy", options: RunOptions
 ) -> float:
     """Trains audio, video, and then both together, starting from the nets of the two.
 
     Args:
-      experiments: by modality, all three.
+      experiments: one for each of the three modalities.
       run_dir: gets a run folder per modality.
       strategy: of all three trainings.
-      options: of all three.
+      options: of all three trainings.
 
     Returns:
       The best mean dev CCC of the audiovisual network.
 
     Raises:
-      UserError: `run_dir` is a single run, and all that `train` raises.
+      UserError: `run_dir` is the folder of a single run; see also `train`.
     """
+    from affect.learning.training import train
+
     if RunFolder(run_dir).config.exists():
         raise UserError(f"{run_dir} holds a single run; --pretrain needs another --run_dir, for three of them")
     scores, initial_runs = {}, {}
@@ -49,22 +131,20 @@ def pretrain(
     return scores["audiovisual"]
 
 
-def repeat(train_one: Callable[[int, Path], float], seeds: list[int], run_dir: Path, writes: bool) -> None:
-    """Trains with each seed and reports mean and standard deviation (of the sample) of the best dev CCCs.
+def repeat(train_one: Callable[[int, Path], float], seeds: list[int], run_dir: Path, is_chief: bool) -> None:
+    """Trains with each seed; prints mean and sample standard deviation of the best dev CCCs.
 
     Args:
       train_one: trains with a seed in a folder, and returns the best mean dev CCC.
       seeds: two or more.
       run_dir: gets a folder per seed and `seeds.json`.
-      writes: whether this process writes the summary; among several workers one does.
+      is_chief: whether this process writes `seeds.json`; exactly one worker does.
     """
     scores = {}
     for seed in seeds:
         print(f"seed {seed}: {run_dir / f'seed{seed}'}")
         scores[seed] = train_one(seed, run_dir / f"seed{seed}")
-    values = list(scores.values())
-    summary = {"best_dev_ccc": scores, "mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
-    if writes:
-        with atomic_write(run_dir / "seeds.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print(f"best mean dev CCC over {len(seeds)} seeds: {summary['mean']:.3f} +- {summary['deviation']:.3f}")
+    mean, std = float(np.mean(list(scores.values()))), float(np.std(list(scores.values()), ddof=1))
+    if is_chief:
+        write_json(run_dir / "seeds.json", {"best_dev_ccc": scores, "mean": mean, "std": std})
+    print(f"best mean dev CCC over {len(seeds)} seeds: mean {mean:.3f}, std {std:.3f}")

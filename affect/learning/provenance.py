@@ -1,68 +1,70 @@
-"""One run folder, one experiment: a new folder is claimed with its config, an old one must hold the same.
+"""Which experiment a run folder belongs to: a new folder gets its config, an old one must hold the same experiment.
 
-`environment.json` records what a reader needs to repeat the run: versions, git commit, seed, data, initial weights,
-devices.
+`environment.json` records what is needed to repeat the run: versions, git commit, seed, data, initial weights, devices.
 """
 
-import dataclasses
 import importlib.metadata
-import json
 import platform
 import subprocess
 from pathlib import Path
 
-from affect.config import Experiment, write_config
+import msgspec
+
+from affect.config import Experiment
 from affect.data.manifest import Manifest
 from affect.errors import UserError
 from affect.learning.strategy import WorkerContext
 from affect.runs import RunFolder
-from affect.storage import atomic_write, read_json, remove_leftovers
+from affect.storage import read_json, remove_leftovers, write_bytes, write_json
 
 _RECORDED_PACKAGES = ("affect", "tensorflow", "keras", "numpy", "h5py", "scikit-learn")
 
 
-def check_folder(
+def check_run_folder(
     run: RunFolder, experiment: Experiment, manifest: Manifest, initial_runs: dict[str, Path], fresh: bool
 ) -> None:
-    """A run folder must be new, or hold a run of the same experiment, data and initial weights.
+    """Checks that a run folder is new, or holds a run of the same experiment, data and initial weights.
 
     Args:
       run: the folder.
       experiment: to be trained in it.
       manifest: of the data.
-      initial_runs: where weights come from; may be left out for a run that has begun.
-      fresh: whether it must be new in any case.
+      initial_runs: run folders of the initial weights; may be empty for a run that has begun.
+      fresh: whether the folder must be new.
 
     Raises:
-      UserError: it is neither.
+      UserError: the folder holds something else.
     """
-    # A process killed while it claimed the folder leaves no more than this.
-    unclaimed = {run.environment.name}
+    # A process that is killed while it initialises the folder leaves at most this file and hidden temporary ones.
+    uninitialised = {run.environment.name}
     occupied = run.path.exists() and any(
-        path.name not in unclaimed and not path.name.startswith(".") for path in run.path.iterdir()
+        path.name not in uninitialised and not path.name.startswith(".") for path in run.path.iterdir()
     )
     if occupied and fresh:
         raise UserError(f"{run.path} is not empty, and --fresh never overwrites; delete it or use another --run_dir")
     if not run.config.exists():
         if occupied:
-            raise UserError(f"{run.path} is not empty and holds no run; use another --run_dir")
+            raise UserError(f"{run.path} is not empty and is not a run folder; use another --run_dir")
         return
     differences = _differences(run.read_config(), experiment)
     if differences:
         raise UserError(f"{run.path} holds another experiment ({'; '.join(differences)}); use another --run_dir")
     recorded = read_json(run.environment)
     if recorded["data_fingerprint"] != manifest.fingerprint():
-        raise UserError(f"{run.path} was trained on other data than {experiment.data.data_dir} holds now")
+        raise UserError(
+            f"{run.path} was trained on other data than {experiment.data.data_dir} holds now; use another --run_dir"
+        )
     if initial_runs and recorded["initial_runs"] != _as_text(initial_runs):
-        raise UserError(f"{run.path} began with the weights of {recorded['initial_runs'] or 'no other run'}")
+        origin = recorded["initial_runs"] or "no other run"
+        raise UserError(f"{run.path} started with the weights of {origin}; use another --run_dir for other --init_*")
 
 
-def claim_folder(
-    run: RunFolder, experiment: Experiment, manifest: Manifest, initial_runs: dict[str, Path], place: WorkerContext
+def initialise_run_folder(
+    run: RunFolder, experiment: Experiment, manifest: Manifest, initial_runs: dict[str, Path], context: WorkerContext
 ) -> None:
-    """Writes environment and config into a new folder; the config comes last, for it makes the folder a run's.
+    """Writes environment and config into a new folder; the config comes last, because it marks a run folder.
 
-    In an old one it removes what a killed process left half-written.
+    In an existing run folder, this only removes incomplete files of a killed process.
     """
     for folder in (run.path, run.checkpoints):
         remove_leftovers(folder)
@@ -73,17 +75,15 @@ def claim_folder(
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
         "git_commit": _git_commit(),
         "machine": platform.machine(),
-        "replicas": place.replicas,
-        "workers": place.workers,
+        "replicas": context.replicas,
+        "workers": context.workers,
         "seed": experiment.train.seed,
         "initial_runs": _as_text(initial_runs),
         "data_fingerprint": manifest.fingerprint(),
         "synthetic_data": manifest.synthetic,
     }
-    with atomic_write(run.environment) as temporary:
-        temporary.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-    with atomic_write(run.config) as temporary:
-        write_config(experiment, temporary)
+    write_json(run.environment, environment)
+    write_bytes(str(run.config), experiment.to_json().encode())
 
 
 def _as_text(initial_runs: dict[str, Path]) -> dict[str, str]:
@@ -91,7 +91,7 @@ def _as_text(initial_runs: dict[str, Path]) -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit that this code was checked out from, "-dirty" with changed files; None for an installed package."""
+    """The commit of the code that runs, with "-dirty" if files were changed; None for an installed package."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -99,21 +99,22 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", here.name)  # an environment may lie inside somebody else's checkout
+        # An installed package may lie inside the checkout of another project, which does not track this file.
+        git("ls-files", "--error-unmatch", here.name)
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
-    """Fields in which two experiments differ, for an error message."""
+    """The fields in which two experiments differ, for an error message."""
     if old.modality != new.modality:
-        return [f"modality: {old.modality} there, {new.modality} now"]
+        return [f"modality is {old.modality} there, {new.modality} now"]
     differences = []
     for section in ("model", "data", "augment", "train"):
-        before, after = (dataclasses.asdict(getattr(experiment, section)) for experiment in (old, new))
+        before, after = (msgspec.structs.asdict(getattr(experiment, section)) for experiment in (old, new))
         differences += [
-            f"{section}.{name}: {before[name]} there, {after[name]} now"
+            f"{section}.{name} is {before[name]} there, {after[name]} now"
             for name in before
             if before[name] != after[name]
         ]

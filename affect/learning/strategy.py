@@ -1,12 +1,14 @@
-"""Where a network trains: one device, the devices of one machine, several machines, a TPU. All of it is TensorFlow's.
+"""The devices that a network trains on: one device, all devices of a machine, several machines, or a TPU.
 
     one_device     the first GPU, or the CPU
-    mirrored       all GPUs of this machine (without any, all logical CPUs)
-    multi_worker   one process per machine, from TF_CONFIG or from Slurm's environment
-    tpu            a TPU by name; "local" on a TPU VM
-    auto           multi_worker where TF_CONFIG names several, mirrored where there are several GPUs, else one_device
+    mirrored       all GPUs of this machine, or all logical CPUs if it has no GPU
+    multi_worker   one process per machine, described by TF_CONFIG or by Slurm's environment variables
+    tpu            a TPU by its name; "local" on a TPU VM
+    auto           multi_worker if TF_CONFIG names several workers, mirrored if this machine has several GPUs, otherwise
+                   one_device
 
-A "replica" is a device that computes its part of every batch; a "worker" is a process with its own input pipeline.
+Each of them is one of TensorFlow's distribution strategies. A "replica" is a device that computes its part of every
+batch. A "worker" is a process with its own input pipeline.
 """
 
 import json
@@ -19,31 +21,30 @@ import tensorflow as tf
 
 from affect.data.windows import Share
 from affect.errors import UserError
-
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+from affect.learning.options import STRATEGIES
 
 _TF_CONFIG_EXAMPLE = '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, "task": {"type": "worker", "index": 0}}'
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """Builds a strategy. Call it before anything else of TensorFlow runs: workers must connect first.
+    """Builds a strategy. Must be called before TensorFlow runs anything else, because workers have to connect first.
 
     Args:
       name: one of `STRATEGIES`.
-      tpu: name or address of the TPU; given, "auto" means "tpu".
+      tpu: name or address of the TPU; with it, "auto" means "tpu".
 
     Raises:
-      UserError: unknown name, no description of the cluster, or no such TPU.
+      UserError: the name is unknown, the cluster is not described, or the TPU cannot be reached.
     """
     if name not in STRATEGIES:
-        raise UserError(f"unknown strategy {name!r}; there are {', '.join(STRATEGIES)}")
+        raise UserError(f"unknown strategy {name!r}; must be one of {', '.join(STRATEGIES)}")
     if tpu and name not in ("auto", "tpu"):
-        raise UserError(f"--tpu={tpu} does not go with --strategy={name}")
+        raise UserError(f"--tpu={tpu} cannot be combined with --strategy={name}; use --strategy=tpu")
     if name == "tpu" or tpu:
         return _tpu(tpu)
     if name == "multi_worker" or (name == "auto" and _workers_in_tf_config() > 1):
         return tf.distribute.MultiWorkerMirroredStrategy(_cluster_resolver())
-    # Only now: Slurm's resolver chooses a task's GPUs before TensorFlow sees them.
+    # Not earlier: Slurm's resolver selects a task's GPUs, and must do so before TensorFlow lists them.
     gpus = tf.config.list_physical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
@@ -52,18 +53,18 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
 
 
 def all_reduce_sum(tensor):
-    """Sums over all replicas; to be called by every replica, inside `strategy.run`."""
+    """Sums a tensor over all replicas; must be called by every replica, inside `strategy.run`."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Where this process stands among those that train together.
+    """The place of this process among all processes of a training run.
 
     Attributes:
-      workers: processes with an input pipeline of their own.
-      worker: the number of this one.
-      replicas: devices over all workers; each takes an equal part of every batch.
+      workers: number of workers.
+      worker: index of this worker.
+      replicas: number of replicas over all workers; each takes an equal part of every batch.
     """
 
     workers: int
@@ -72,32 +73,34 @@ class WorkerContext:
 
     @classmethod
     def of(cls, strategy: tf.distribute.Strategy) -> "WorkerContext":
-        """Of this process under `strategy`."""
-        cluster = strategy.cluster_resolver.cluster_spec() if strategy.cluster_resolver else None
-        multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and cluster
-        workers = sum(cluster.num_tasks(job) for job in cluster.jobs) if multi_worker else 1
-        worker = strategy.cluster_resolver.task_id or 0 if multi_worker else 0
-        if multi_worker and "chief" in cluster.jobs and strategy.cluster_resolver.task_type == "worker":
+        """Returns the context of this process under `strategy`."""
+        resolver = strategy.cluster_resolver
+        cluster = resolver.cluster_spec() if resolver else None
+        if not cluster or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return cls(1, 0, strategy.num_replicas_in_sync)
+        workers = sum(cluster.num_tasks(job) for job in cluster.jobs)
+        worker = resolver.task_id or 0
+        if "chief" in cluster.jobs and resolver.task_type == "worker":
             worker += 1
         return cls(max(workers, 1), worker, strategy.num_replicas_in_sync)
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run folder; exactly one does."""
+        """Whether this process writes the run folder; exactly one worker does."""
         return self.worker == 0
 
     def share(self, worker: int | None = None) -> Share:
-        """This worker's part of the data, or another's."""
+        """Returns this worker's part of the data, or that of another worker."""
         return Share(self.worker if worker is None else worker, self.workers, self.replicas // self.workers)
 
 
 def workers_agree(strategy: tf.distribute.Strategy, value: int) -> bool:
-    """Whether all workers pass the same value; every worker gets the same answer."""
+    """Returns whether all workers passed the same value; every worker gets the same answer."""
 
     @tf.function
     def compare(own):
         def on_replica(own):
-            own = tf.identity(own)  # a tensor on this replica's device, as a reduction wants it
+            own = tf.identity(own)  # reductions need a tensor on this replica's device
             mean = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, own)
             differs = tf.cast(tf.not_equal(mean, own), tf.float32)
             return all_reduce_sum(differs)
@@ -116,9 +119,9 @@ def _tf_config() -> dict:
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
     except json.JSONDecodeError as error:
-        raise UserError(f"TF_CONFIG is not JSON ({error}); expected {_TF_CONFIG_EXAMPLE}") from error
+        raise UserError(f"TF_CONFIG is not valid JSON ({error}); expected {_TF_CONFIG_EXAMPLE}") from error
     if not isinstance(config, dict) or not isinstance(config.get("cluster", {}), dict):
-        raise UserError(f"TF_CONFIG names no cluster; expected {_TF_CONFIG_EXAMPLE}")
+        raise UserError(f"TF_CONFIG does not describe a cluster; expected {_TF_CONFIG_EXAMPLE}")
     return config
 
 
@@ -127,17 +130,19 @@ def _cluster_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     if config.get("cluster"):
         task = config.get("task") or {}
         if task.get("index") not in range(len(config["cluster"].get(task.get("type"), ()))):
-            raise UserError(f"TF_CONFIG's task {task} is not in its cluster; expected {_TF_CONFIG_EXAMPLE}")
+            raise UserError(f"the task {task} of TF_CONFIG is not in its cluster; expected {_TF_CONFIG_EXAMPLE}")
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if "SLURM_PROCID" in os.environ:
         return _slurm_resolver()
-    raise UserError(f"--strategy=multi_worker needs TF_CONFIG={_TF_CONFIG_EXAMPLE}, or Slurm's srun")
+    raise UserError(
+        f"--strategy=multi_worker needs TF_CONFIG={_TF_CONFIG_EXAMPLE} in the environment, or a start by Slurm's srun"
+    )
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
     if shutil.which("nvidia-smi"):
         return tf.distribute.cluster_resolver.SlurmClusterResolver()
-    # TensorFlow's resolver counts tasks by their GPUs, and finds no task at all where there are none.
+    # TensorFlow's resolver counts tasks by their GPUs; on machines without GPUs it would find none.
     per_node = max(int(count) for count in re.findall(r"(\d+)(?:\(x\d+\))?", os.environ["SLURM_STEP_TASKS_PER_NODE"]))
     return tf.distribute.cluster_resolver.SlurmClusterResolver(
         gpus_per_node=per_node, gpus_per_task=1, auto_set_gpu=False

@@ -1,45 +1,35 @@
-"""What a person watches while a run trains: TensorBoard's curves, and pictures of predictions and of learnt filters.
+"""What a run writes for TensorBoard: curves, predictions over the gold standard, and learned filters.
 
 tensorboard/train/        loss, CCC, gradient norm, learning rate, frames per second, share of time waiting for input
 tensorboard/validation/   loss and CCC on dev
-tensorboard/pictures/     predictions over gold of two dev recordings; conv 1's filters and what they let through
+tensorboard/pictures/     predictions of two dev recordings over their gold standard; the filters of the first audio
+                          convolution and their frequency responses
 """
-
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from affect import figures
 from affect.config import DIMENSIONS, Experiment
 from affect.data.dataset import dev_dataset
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.windows import WHOLE_DATASET
+from affect.learning.options import TensorBoardOptions
 from affect.runs import RunFolder
 
 _RECORDINGS_SHOWN = 2
 
 
-@dataclass(frozen=True)
-class ViewOptions:
-    """What is drawn.
-
-    Attributes:
-      picture_epochs: epochs between two sets of pictures; 0 draws none.
-      histogram_epochs: epochs between two sets of weight histograms; 0 draws none.
-      profile_steps: first and last update to profile, counted from the start of this process; None profiles nothing.
-    """
-
-    picture_epochs: int = 1
-    histogram_epochs: int = 0
-    profile_steps: tuple[int, int] | None = None
-
-
-def views(
-    run: RunFolder, experiment: Experiment, manifest: Manifest, dev_entries: list[RecordingEntry], options: ViewOptions
+def tensorboard_callbacks(
+    run: RunFolder,
+    experiment: Experiment,
+    manifest: Manifest,
+    dev_entries: list[RecordingEntry],
+    options: TensorBoardOptions,
 ) -> list[keras.callbacks.Callback]:
-    """The callbacks that write `run.tensorboard`."""
+    """Returns the callbacks that write to `run.tensorboard`."""
     curves = keras.callbacks.TensorBoard(
         run.tensorboard,
         histogram_freq=options.histogram_epochs,
@@ -57,6 +47,7 @@ class Pictures(keras.callbacks.Callback):
     def __init__(
         self, run: RunFolder, experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], epochs: int
     ):
+        """Prepares a drawing of `entries`, which are dev recordings, after every `epochs` epochs."""
         super().__init__()
         self._folder = run.tensorboard / "pictures"
         self._experiment = experiment
@@ -70,11 +61,11 @@ class Pictures(keras.callbacks.Callback):
         self._predict = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Draws where it is due."""
+        """Draws the pictures if they are due after this epoch."""
         if (epoch + 1) % self._epochs:
             return
         drawn = {f"predictions/{entry.name}": self._prediction_over_gold(entry) for entry in self._entries}
-        if self._experiment.modality != "video":
+        if "audio" in self._experiment.modalities:
             kernel = self.model.get_layer("audio_net").get_layer("conv1").kernel.numpy()[:, 0]
             drawn["filters/conv1"] = figures.filter_responses(kernel, self._manifest.sample_rate_hz)
         with self._writer.as_default(step=epoch):
@@ -86,7 +77,7 @@ class Pictures(keras.callbacks.Callback):
         """Closes the event file."""
         self._writer.close()
 
-    def _prediction_over_gold(self, entry: RecordingEntry):
+    def _prediction_over_gold(self, entry: RecordingEntry) -> Figure:
         predicted, gold = [], []
         for inputs, labels, mask in dev_dataset(self._experiment, self._manifest, [entry], 1, WHOLE_DATASET):
             predicted.append(self._predict(inputs).numpy()[mask.numpy()])

@@ -1,59 +1,52 @@
-"""How far a run has come: the counters and scores that a checkpoint holds beside weights and optimizer.
+"""The counters and scores that a checkpoint stores beside the weights and the optimizer.
 
-Data order, augmentation and dropout are functions of seed, epoch and step, so these few numbers, as JSON, are all that
-an exact continuation needs.
+Data order, augmentation and dropout are functions of seed, epoch and step. A run can therefore be continued exactly
+from these few numbers.
 """
 
-import dataclasses
-import json
-from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass
-class TrainState:
-    """Changed as training goes on.
+class TrainState(msgspec.Struct, forbid_unknown_fields=True):
+    """How far a run has come; changed in place as training proceeds.
 
     Attributes:
       epoch: finished epochs.
-      step: finished updates of the next epoch.
+      step: finished updates of the epoch after those.
       updates: finished updates since the run began.
-      totals: what the unfinished epoch has seen (`affect.learning.loop.Totals.to_list`).
+      totals: moments and sums of the unfinished epoch (`affect.learning.loop.Totals.to_list`).
       best_score: best mean dev CCC so far.
-      best_epoch: finished epochs when it was reached.
-      reduced_epoch: finished epochs when the learning rate was last reduced.
-      stopped: whether training ended before its last epoch.
+      best_epoch: number of finished epochs when the best score was reached.
+      reduced_epoch: number of finished epochs when the learning rate was last reduced.
+      stopped: whether training was stopped early.
     """
 
-    epoch: int = 0
-    step: int = 0
-    updates: int = 0
-    totals: list[float] = field(default_factory=list)
+    epoch: _Count = 0
+    step: _Count = 0
+    updates: _Count = 0
+    totals: list[float] = []
     best_score: float = -2.0  # below any CCC
-    best_epoch: int = 0
-    reduced_epoch: int = 0
+    best_epoch: _Count = 0
+    reduced_epoch: _Count = 0
     stopped: bool = False
 
     def finish_step(self, totals: list[float]) -> None:
-        """After an update of the weights."""
+        """Counts an update of the weights."""
         self.step += 1
         self.updates += 1
         self.totals = totals
 
     def finish_epoch(self) -> None:
-        """After its evaluation."""
+        """Counts an epoch, after its validation."""
         self.epoch += 1
         self.step = 0
         self.totals = []
 
-    def to_json(self) -> str:
-        """`from_json` gives an equal one: floats keep every bit."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "TrainState":
-        """Reads `to_json`'s output.
-
-        Raises:
-          ValueError, TypeError: anything else.
-        """
-        return cls(**json.loads(text))
+    def assign(self, other: "TrainState") -> None:
+        """Copies all values of another state."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(other, name))

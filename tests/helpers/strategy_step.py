@@ -1,7 +1,10 @@
-"""One SGD step of two small networks under a strategy, written to a file: `python -m tests.helpers.strategy_step NAME FILE`.
+"""One SGD step of two small networks under a strategy; the results are written to a file.
 
-NAME is one_device, mirrored (two virtual CPUs), or multi_worker (TF_CONFIG says which). What comes out must not depend
-on it. The halves of the batch have different means and masks, so that a mean of the replicas' own CCCs would show.
+    python -m tests.helpers.strategy_step NAME FILE
+
+NAME is one_device, mirrored (two virtual CPUs), or multi_worker (one of the processes that TF_CONFIG describes). The
+results must not depend on it. The halves of the batch have different means and masks, so that a mean of the replicas'
+own CCCs would differ from the CCC of the whole batch.
 """
 
 import sys
@@ -12,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from affect.config import ModelConfig, TrainConfig
-from affect.learning.loop import Loop, Totals, compile_network
+from affect.learning.loop import Totals, TrainingLoop, compile_network
 from affect.learning.strategy import WorkerContext, make_strategy, workers_agree
 from affect.models.network import build_network
 
@@ -38,15 +41,15 @@ def whole_batch():
 
 
 def network(modality, dropout=0.0):
-    """Compiled with plain SGD, rate 1: the change of a weight is its gradient.
+    """Returns a network compiled with plain SGD and learning rate 1, so that the change of a weight is its gradient.
 
-    The video net computes in float64: in float32 its gradient changes by more than 1e-5 when the batch is merely
-    permuted, since Keras' synchronised batch norm takes E[x^2] - E[x]^2.
+    The video net computes in float64. In float32, a mere permutation of the batch changes its gradient by more than
+    1e-5, because Keras' synchronised batch norm computes E[x^2] - E[x]^2.
     """
     keras.utils.set_random_seed(1)
     precision = "float64" if modality == "video" else "float32"
     keras.config.set_dtype_policy(precision)
-    # The head is float32 whatever the policy, and a reduction takes gradients of one type only.
+    # The output layer is float32 under every policy, but a reduction needs gradients of one type.
     with mock.patch("affect.models.network.head", lambda _: keras.layers.Dense(2, name="predictions")):
         model = build_network(ModelConfig(**CONFIG, dropout=dropout), modality)
     keras.config.set_dtype_policy("float32")
@@ -57,7 +60,7 @@ def network(modality, dropout=0.0):
 
 
 def batches(strategy, modality):
-    """The one batch, each replica's part on its device."""
+    """Returns a dataset of the one batch, with each replica's part on its device."""
     inputs, labels, mask = whole_batch()
     share = WorkerContext.of(strategy).share()
     per_replica = WINDOWS // strategy.num_replicas_in_sync
@@ -70,21 +73,21 @@ def batches(strategy, modality):
 
 
 def main(name, path):
-    """Writes losses, gradient norms, weights before and after, evaluation logs and dropout masks."""
+    """Writes losses, gradient norms, weights before and after the step, validation logs and dropout masks."""
     if name == "mirrored":
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
     strategy = make_strategy(name)
-    place = WorkerContext.of(strategy)
-    results = {"replicas": place.replicas, "agree": workers_agree(strategy, 3)}
-    results["disagree"] = workers_agree(strategy, place.worker)
+    context = WorkerContext.of(strategy)
+    results = {"replicas": context.replicas, "agree": workers_agree(strategy, 3)}
+    results["disagree"] = workers_agree(strategy, context.worker)
     for modality in ("audio", "video"):
         with strategy.scope():
             model = network(modality)
-            loop = Loop(model, seed=0)
+            loop = TrainingLoop(model, seed=0)
         (batch,) = batches(strategy, modality)
         results |= {
-            f"{modality}/eval/{name}": value for name, value in loop.evaluate(batches(strategy, modality)).items()
+            f"{modality}/validation/{name}": value for name, value in loop.validate(batches(strategy, modality)).items()
         }
         results |= {f"{modality}/before/{i}": value for i, value in enumerate(model.get_weights())}
         loss, norm, totals = loop.train_step(batch, 0, Totals.of([]))
@@ -95,10 +98,10 @@ def main(name, path):
 
 
 def dropout_masks(strategy):
-    """What one dropout layer keeps, on every replica of this process, in one step: [replicas, cells]."""
+    """Returns the output of one dropout layer for ones, on every replica of this process: [replicas, cells]."""
     with strategy.scope():
         model = network("audio", dropout=0.5)
-        loop = Loop(model, seed=0)
+        loop = TrainingLoop(model, seed=0)
     layer = model.get_layer("audio_dropout")
 
     @tf.function

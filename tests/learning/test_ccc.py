@@ -85,7 +85,7 @@ def test_streaming_metric_over_unequal_batches_equals_the_pooled_ccc(signals):
     assert float(metric.result()) == 0.0
 
 
-def test_a_batch_without_counted_frames_leaves_the_metric_alone(signals):
+def test_a_batch_without_counted_frames_does_not_change_the_metric(signals):
     metric = ConcordanceCC(0)
     metric.update_state(*signals)
     before = float(metric.result())
@@ -100,7 +100,7 @@ def test_loss_and_metric_work_in_fit_with_a_mask(signals):
     mask[1, 10:] = False
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(2, kernel_initializer="identity")])
     model.compile(keras.optimizers.SGD(0.0), loss=CCCLoss(), weighted_metrics=[ConcordanceCC(0, name="ccc_arousal")])
-    history = model.fit(tf.data.Dataset.from_tensors((predicted, gold, mask)), verbose=0).history
+    history = model.fit(tf.data.Dataset.from_tensors((predicted, gold, mask)), verbose=0, shuffle=False).history
     counted = [signal[mask][None] for signal in signals]
     assert history["loss"][0] == pytest.approx(numpy_loss(*counted), abs=1e-6)
     assert history["ccc_arousal"][0] == pytest.approx(

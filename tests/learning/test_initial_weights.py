@@ -1,25 +1,29 @@
-"""What a new run starts from: trained nets, ImageNet, a file; and one line where it cannot be had."""
+"""Initial weights: trained nets, ImageNet, a local file; and one line if they cannot be loaded."""
 
-import dataclasses
 from pathlib import Path
 
 import h5py
 import keras
+import msgspec
 import numpy as np
 import pytest
 
 from affect.config import DataConfig, Experiment, ModelConfig, TrainConfig, override
 from affect.errors import UserError
 from affect.learning.initial_weights import load_initial_weights
+from affect.learning.options import RunOptions
 from affect.learning.strategy import make_strategy
-from affect.learning.training import RunOptions, train
+from affect.learning.training import train
 from affect.models.network import build_network
 from affect.models.trained import TrainedNetwork
 from affect.presets import get_preset
 from affect.runs import RunFolder
-from tests.models.test_network import FRAMED
 
-# Small beside a ResNet-50 that is the real one.
+FRAMED = ModelConfig(
+    frame_samples=16, audio_filters=(3, 4), audio_taps=(5, 4), audio_channel_pool=2, audio_framed=True, crop_size=32,
+    video_net="narrow", video_width=2, video_blocks=(1, 1, 1, 1), video_scaling="unit", lstm_units=(5, 6), dropout=0.0,
+)  # fmt: skip
+# A small audio net beside a ResNet-50 of the real size.
 RESNET = ModelConfig(frame_samples=16, audio_filters=(2, 2), audio_taps=(3, 3), audio_channel_pool=2, crop_size=32)
 
 
@@ -58,12 +62,18 @@ def test_fusion_keeps_the_nets_and_starts_new_lstms():
 def test_nets_of_other_sizes_or_another_modality_are_refused():
     network = build_network(FRAMED, "audiovisual")
     experiment = experiment_of("audiovisual")
-    # The last two would fit by their shapes, and mean something else.
+    # audio_framed and standardise do not change the shapes of the weights, but what they mean.
     for other, message in (
-        (trained("audio", dataclasses.replace(FRAMED, audio_taps=(7, 4))), r"runs/audio has model.audio_taps \(7, 4\)"),
-        (trained("audio", dataclasses.replace(FRAMED, audio_framed=False)), "runs/audio has model.audio_framed False"),
-        (trained("audio", standardise="none"), "runs/audio has data.standardise none, this run recording"),
-        (trained("video"), "--init_audio=runs/video is a run without audio"),
+        (
+            trained("audio", msgspec.structs.replace(FRAMED, audio_taps=(7, 4))),
+            r"runs/audio has model.audio_taps \(7, 4\)",
+        ),
+        (
+            trained("audio", msgspec.structs.replace(FRAMED, audio_framed=False)),
+            "runs/audio has model.audio_framed False",
+        ),
+        (trained("audio", standardise="none"), "runs/audio has data.standardise none, but this run has recording"),
+        (trained("video"), "--init_audio=runs/video is a run of --modality=video, which has no audio net"),
     ):
         with pytest.raises(UserError, match=message):
             load_initial_weights(network, experiment, {"audio": other})
@@ -96,7 +106,7 @@ def test_resnet50_starts_from_a_local_keras_file(tmp_path, kind):
     assert report[0] == f"video_net: 23,587,712 weights from {path}"
 
 
-def test_a_file_that_is_none_gives_one_line_with_the_way_out(tmp_path):
+def test_a_missing_or_broken_weight_file_gives_one_line_with_the_way_out(tmp_path):
     (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
     network = build_network(RESNET, "video")
     for path in (tmp_path / "missing.h5", tmp_path / "broken.h5"):
@@ -112,15 +122,15 @@ def test_imagenet_weights_that_cannot_be_downloaded_leave_no_run_folder(data_dir
     monkeypatch.setattr("keras.src.applications.resnet.file_utils.get_file", no_network)
     experiment = override(get_preset("paper", "video"), [f"data.data_dir={data_dir}"])
     assert experiment.train.video_weights == "imagenet"
-    with pytest.raises(UserError, match="ImageNet weights cannot be had .*no route.*=none") as caught:
+    with pytest.raises(UserError, match="ImageNet weights cannot be downloaded .*no route.*=none") as caught:
         train(experiment, tmp_path / "run", {}, make_strategy("one_device"), RunOptions())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_trained_video_nets_go_before_imagenet(monkeypatch):
+def test_trained_video_nets_take_precedence_over_imagenet(monkeypatch):
     source = trained("video", RESNET)
     network = build_network(RESNET, "audiovisual")
-    monkeypatch.setattr("keras.applications.ResNet50", None)  # must not be asked
+    monkeypatch.setattr("keras.applications.ResNet50", None)  # must not be called
     report = load_initial_weights(network, experiment_of("audiovisual", RESNET, "imagenet"), {"video": source})
     assert "video_net: 23,587,712 weights from runs/video" in report

@@ -1,45 +1,16 @@
-"""The loop: same weights as `fit`, exact repetition and continuation, and runs that cannot be mixed up."""
+"""The training loop: the same weights as `fit`, exact repetition, one objective, clipping, precisions, divergence."""
 
-import json
-import shutil
-
-import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
-from affect.config import ModelConfig, TrainConfig
-from affect.learning.loop import Loop, Totals, compile_network
+from affect.config import TrainConfig
+from affect.learning import ccc
+from affect.learning.loop import NotFiniteError, Totals, TrainingLoop, compile_network
 from affect.models.network import build_network
-from tests.helpers.commands import error_lines, run_command, train_flags
-
-CONFIG = ModelConfig(
-    frame_samples=16, audio_filters=(3, 4), audio_taps=(5, 4), audio_channel_pool=2, audio_framed=True,
-    lstm_units=(5,), dropout=0.0,
-)  # fmt: skip
-
-
-def batches(count=5):
-    rng = np.random.default_rng(0)
-    audio = rng.normal(size=(count, 3, 8, 16)).astype(np.float32)
-    labels = rng.uniform(-1, 1, size=(count, 3, 8, 2)).astype(np.float32)
-    mask = rng.random((count, 3, 8)) < 0.8
-    return tf.data.Dataset.from_tensor_slices(({"audio": audio}, labels, mask))
-
-
-def network(dropout=0.0):
-    keras.utils.set_random_seed(1)
-    model = build_network(ModelConfig(**{**CONFIG.__dict__, "dropout": dropout}), "audio")
-    compile_network(model, TrainConfig(learning_rate=1e-2))
-    return model
-
-
-def run_loop(model, data, seed=0, first_step=0):
-    loop, totals = Loop(model, seed), Totals.of([])
-    for step, batch in enumerate(data, first_step):
-        _, _, totals = loop.train_step(batch, step, totals)
-    return totals.logs()
+from tests.helpers.networks import CONFIG, batches, network, run_loop
 
 
 def test_loop_gives_the_same_weights_as_keras_fit_with_masks():
@@ -56,108 +27,112 @@ def test_dropout_masks_depend_on_seed_and_step_only():
     once, again, other = network(0.5), network(0.5), network(0.5)
     run_loop(once, batches(), seed=3)
     run_loop(again, batches().take(2), seed=3)
-    run_loop(again, batches().skip(2), seed=3, first_step=2)  # a new Loop, as after a restart
+    run_loop(again, batches().skip(2), seed=3, first_step=2)  # a new TrainingLoop, as after a restart
     run_loop(other, batches(), seed=4)
     for a, b in zip(once.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert not np.allclose(once.get_weights()[0], other.get_weights()[0], atol=1e-4)
 
 
-def test_evaluation_reports_the_loss_of_the_pooled_cccs():
-    logs = Loop(network(), 0).evaluate(batches())
+def test_validation_reports_the_loss_of_the_pooled_cccs():
+    logs = TrainingLoop(network(), 0).validate(batches())
     assert logs["val_loss"] == pytest.approx(1 - (logs["val_ccc_arousal"] + logs["val_ccc_valence"]) / 2, abs=1e-6)
 
 
-def weights_of(run_dir):
-    """Every array of the best weights, by its path."""
-    arrays = {}
-    with h5py.File(run_dir / "best.weights.h5") as file:
-        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return arrays
+def test_another_loss_is_one_edit(monkeypatch):
+    """The mean squared error, put in the place of the CCC, is followed by `fit`, the training step and validation."""
 
+    def mean_squared_error(m):
+        variance_of_error = m.gold_variance + m.predicted_variance - 2.0 * m.covariance
+        return ops.mean(variance_of_error + ops.square(m.gold_mean - m.predicted_mean))
 
-def dev_scores(run_dir):
-    rows = [line.split(",") for line in (run_dir / "training.csv").read_text().splitlines()]
-    return [float(row[rows[0].index("val_ccc")]) for row in rows[1:]]
+    def of_frames(model, batch):
+        inputs, labels, mask = batch
+        return (labels - model(inputs)).numpy()[mask.numpy()]
 
+    before = TrainingLoop(network(), 0).validate(batches())
+    monkeypatch.setattr(ccc, "loss_from_moments", mean_squared_error)
+    model, first = network(), next(iter(batches()))
+    expected = np.mean(np.square(of_frames(model, first)))
+    assert float(model.loss(first[1], model(first[0]), first[2])) == pytest.approx(expected, rel=1e-5)
+    after = TrainingLoop(model, 0).validate(batches())
+    every_error = np.concatenate([of_frames(model, batch) for batch in batches()])
+    assert after["val_loss"] == pytest.approx(np.mean(np.square(every_error)), rel=1e-5)
+    assert after["val_loss"] != pytest.approx(before["val_loss"], rel=0.01)
+    # The best weights are still those of the best CCC.
+    for name in ("val_ccc", "val_ccc_arousal", "val_ccc_valence"):
+        assert after[name] == pytest.approx(before[name], abs=1e-6)
 
-def test_a_run_folder_holds_everything_and_two_runs_agree(audio_run, data_dir, tmp_path):
-    expected = {"config.json", "environment.json", "best.weights.h5", "checkpoints", "tensorboard", "training.csv"}
-    assert {path.name for path in audio_run.iterdir()} >= expected
-    environment = json.loads((audio_run / "environment.json").read_text())
-    assert environment["synthetic_data"] is True
-    assert environment["packages"]["keras"] == keras.__version__
-
-    again = tmp_path / "again"
-    assert run_command("train.py", *train_flags(data_dir, again)).returncode == 0
-    np.testing.assert_allclose(dev_scores(again), dev_scores(audio_run), atol=1e-6)
-    first, second = weights_of(audio_run), weights_of(again)
-    assert first.keys() == second.keys()
-    for name, values in first.items():
-        np.testing.assert_allclose(second[name], values, atol=1e-6)
-
-
-def test_a_stopped_run_continues_to_the_same_result(audio_run, data_dir, tmp_path):
-    """Stopped after its first epoch, a run ends as the uninterrupted one."""
-    stopped = tmp_path / "stopped"
-    shutil.copytree(audio_run, stopped)
-    assert {path.name for path in (stopped / "checkpoints").iterdir()} == {"step-3", "step-6"}
-    shutil.rmtree(stopped / "checkpoints/step-6")  # the log has two rows, and the second must be written again
-
-    continued = run_command("train.py", *train_flags(data_dir, stopped))
-    assert continued.returncode == 0, continued.stderr
-    assert "after epoch 1 of 2" in continued.stdout
-    np.testing.assert_allclose(dev_scores(stopped), dev_scores(audio_run), atol=1e-6)
-
-
-def test_tensorboard_has_loss_and_cccs_of_train_and_dev(audio_run):
-    for folder, prefix in (("train", "epoch_"), ("validation", "epoch_")):
-        files = list((audio_run / "tensorboard" / folder).glob("events*"))
-        tags = {value.tag for file in files for event in tf.compat.v1.train.summary_iterator(str(file))
-                for value in event.summary.value}  # fmt: skip
-        assert {f"{prefix}loss", f"{prefix}ccc_arousal", f"{prefix}ccc_valence"} <= tags
-
-
-def test_fresh_never_continues(audio_run, data_dir):
-    done = run_command("train.py", *train_flags(data_dir, audio_run, "--fresh"))
-    assert done.returncode == 2
-    assert error_lines(done) == [
-        f"error: {audio_run} is not empty, and --fresh never overwrites; delete it or use another --run_dir"
-    ]
-
-
-def test_another_experiment_does_not_overwrite_a_run(audio_run, data_dir):
-    done = run_command("train.py", *train_flags(data_dir, audio_run, "--set=train.learning_rate=0.5"))
-    assert done.returncode == 2
-    (line,) = error_lines(done)
-    assert line.startswith("error: ") and "train.learning_rate: 0.001 there, 0.5 now" in line
+    keras_own = network()
+    logs = run_loop(model, batches().take(1))
+    history = keras_own.fit(batches().take(1), verbose=0, shuffle=False).history
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
+    run_loop(model, batches().skip(1), first_step=1)
+    keras_own.fit(batches().skip(1), verbose=0, shuffle=False)
+    for a, b in zip(model.get_weights(), keras_own.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("spoil", "message"),
     [
-        (["--set=train.batchsize=2"], "did you mean 'train.batch_size'"),
-        (["--set=model.frame_samples=320"], "the shards hold frame_samples 640, but the run's model.frame_samples"),
-        (["--init_audio=nowhere"], "--init_audio is for --modality=audiovisual"),
-        (["--modality=audiovisual", "--init_audio=nowhere"], "run folder nowhere does not exist"),
-        (["--preset=nonsense"], "nonsense"),
-        (["--colour=blue"], "Unknown command line flag 'colour'"),
+        (lambda audio, labels: (audio, labels * np.nan), "the loss is nan"),
+        (lambda audio, labels: (audio * np.inf, labels), "the loss is nan"),
     ],
 )
-def test_wrong_flags_are_one_line_and_leave_no_folder(data_dir, tmp_path, flags, message):
-    done = run_command("train.py", *train_flags(data_dir, tmp_path / "run"), *flags)
-    assert done.returncode == 2
-    (line,) = error_lines(done)
-    assert line.startswith("error: ") and message in line
-    assert not (tmp_path / "run").exists()
+def test_a_loss_that_is_not_finite_stops_the_step(spoil, message):
+    inputs, labels, mask = next(iter(batches(1)))
+    audio, labels = spoil(inputs["audio"].numpy(), labels.numpy())
+    batch = ({"audio": tf.constant(audio)}, tf.constant(labels), mask)
+    with pytest.raises(NotFiniteError, match=message):
+        TrainingLoop(network(), seed=0).train_step(batch, 0, Totals.of([]))
 
 
-def test_data_without_dev_is_refused(data_dir, tmp_path):
-    copy = tmp_path / "records"
-    shutil.copytree(data_dir, copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["recordings"] = [entry for entry in manifest["recordings"] if entry["partition"] != "dev"]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    done = run_command("train.py", *train_flags(copy, tmp_path / "run"))
-    assert done.returncode == 2
-    assert error_lines(done) == [f"error: {copy}: the dev partition has no labelled recordings"]
+def test_float16_scales_the_loss_and_skips_steps_that_overflow():
+    def train(precision):
+        default = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(precision)
+        try:
+            keras.utils.set_random_seed(1)
+            model = build_network(CONFIG, "audio")
+        finally:
+            keras.config.set_dtype_policy(default)
+        compile_network(model, TrainConfig(learning_rate=1e-2, precision=precision))
+        loop, totals = TrainingLoop(model, 0), Totals.of([])
+        norms = []
+        for index, batch in enumerate(batches(3)):
+            _, norm, totals = loop.train_step(batch, index, totals)
+            norms.append(norm)
+        return model, norms
+
+    reference, norms = train("float32")
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        model, ours = train(precision)
+        assert ours == pytest.approx(norms, rel=0.1)
+        assert all(weight.dtype == "float32" for weight in model.trainable_weights)
+    assert float(model.optimizer.dynamic_scale) == 2.0**15
+    # After an overflow the scale is halved and the weights are unchanged.
+    model.optimizer.dynamic_scale.assign(3e38)
+    before = model.get_weights()
+    TrainingLoop(model, 0).train_step(next(iter(batches(1))), 0, Totals.of([]))
+    assert float(model.optimizer.dynamic_scale) == pytest.approx(1.5e38)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_clipping_shortens_the_gradient_to_the_norm():
+    def change(clip_norm):
+        model = network()
+        model.compile(optimizer=keras.optimizers.SGD(1.0), loss=model.loss, jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+        before = model.get_weights()
+        _, norm, _ = TrainingLoop(model, 0, clip_norm).train_step(next(iter(batches(1))), 0, Totals.of([]))
+        return norm, [a - b for a, b in zip(model.get_weights(), before, strict=True)]
+
+    norm, whole = change(0.0)
+    assert np.sqrt(sum(np.sum(np.square(part)) for part in whole)) == pytest.approx(norm, rel=1e-5)
+    same_norm, short = change(norm / 4)
+    assert same_norm == pytest.approx(norm)  # reported before clipping
+    for a, b in zip(short, whole, strict=True):
+        np.testing.assert_allclose(a, b / 4, atol=1e-6)

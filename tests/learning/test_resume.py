@@ -1,4 +1,4 @@
-"""Runs that are killed: continued, they end with the weights of an uninterrupted run."""
+"""Killed runs: when continued, they end with the weights of an uninterrupted run."""
 
 import json
 import os
@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.helpers.commands import REPOSITORY, error_lines, made_once, run_command
-from tests.learning.test_strategies import finish, start_workers
+from affect.errors import UserError
+from affect.learning import train_command
+from tests.helpers.commands import REPOSITORY, made_once
+from tests.helpers.in_process import call_main
+from tests.helpers.worker_processes import finish, start_workers
 
 STEPS = 60
 
@@ -22,7 +25,7 @@ STEPS = 60
 def flags(data_dir, run_dir, *more):
     """Sixty steps in six epochs, with dropout and augmentation, and a checkpoint every third step."""
     return [
-        "train.py", "--preset=demo", "--modality=video", f"--data_dir={data_dir}", f"--run_dir={run_dir}",
+        "--preset=demo", "--modality=video", f"--data_dir={data_dir}", f"--run_dir={run_dir}",
         "--set=train.epochs=6", "--set=train.batch_size=2", "--set=data.window_frames=18", "--set=augment.enabled=true",
         "--set=train.plateau_epochs=1", "--picture_epochs=0", "--checkpoint_steps=3", *more,
     ]  # fmt: skip
@@ -50,8 +53,7 @@ def assert_same_run(run_dir, reference):
 @pytest.fixture(scope="session")
 def uninterrupted(data_dir, tmp_path_factory, worker_id):
     def make(run_dir):
-        done = run_command(*flags(data_dir, run_dir))
-        assert done.returncode == 0, done.stderr
+        call_main(train_command, *flags(data_dir, run_dir))
 
     return made_once(tmp_path_factory, worker_id, "uninterrupted", make)
 
@@ -62,12 +64,12 @@ def writing(checkpoints):
 
 
 def kill_once(arguments, checkpoints, rng, during_write):
-    """Starts a run and kills it: while it writes a checkpoint, or a moment after it has written one.
+    """Starts a run and kills it: while it writes a checkpoint, or shortly after it has written one.
 
     Returns:
-      What was on the disk when it died, or None if it came to its end before.
+      The files in `checkpoints` when the process died, or None if it finished before.
     """
-    process = subprocess.Popen([sys.executable, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "train.py", *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     before = set(checkpoints.glob("step-*"))
     writes, delay = rng.randrange(1, 5), rng.uniform(0.0, 0.4)
     while process.poll() is None:
@@ -90,7 +92,7 @@ def kill_once(arguments, checkpoints, rng, during_write):
 
 
 def interrupted(data_dir, run_dir, kills, seed):
-    """Kills a run as often as asked, then lets it end; logs every kill. `kills`: True for one during a write."""
+    """Kills a run once for each of `kills` (True: during a write), then lets it finish; prints every kill."""
     rng, done = random.Random(seed), []
     for during_write in kills:
         left = kill_once(flags(data_dir, run_dir), run_dir / "checkpoints", rng, during_write)
@@ -98,8 +100,7 @@ def interrupted(data_dir, run_dir, kills, seed):
             break
         done.append(during_write and any(name.startswith(".") for name in left))
         print(f"kill {len(done)}, {'while writing' if done[-1] else 'between writes'}: {left}")
-    finished = run_command(*flags(data_dir, run_dir))
-    assert finished.returncode == 0, finished.stderr
+    call_main(train_command, *flags(data_dir, run_dir))
     assert not writing(run_dir / "checkpoints")
     return done
 
@@ -118,26 +119,29 @@ def test_ten_kills_at_random_points_change_nothing(data_dir, uninterrupted, tmp_
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_the_lost_steps_are_stated(data_dir, uninterrupted, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_and_the_lost_steps_are_stated(data_dir, uninterrupted, tmp_path, capsys):
     run_dir = tmp_path / "run"
     shutil.copytree(uninterrupted, run_dir)
     (data,) = (run_dir / f"checkpoints/step-{STEPS}").glob("*.data-*")
     data.write_bytes(data.read_bytes()[:-1000])
-    done = run_command(*flags(data_dir, run_dir))
-    assert done.returncode == 0, done.stderr
-    assert f"checkpoints/step-{STEPS} cannot be read" in done.stdout
-    assert "using step-57, 3 steps are lost" in done.stdout
+    call_main(train_command, *flags(data_dir, run_dir))
+    printed = capsys.readouterr().out
+    assert f"checkpoints/step-{STEPS} cannot be read" in printed
+    assert "using step-57, 3 steps are lost" in printed
     assert_same_run(run_dir, uninterrupted)
 
     for data in (run_dir / "checkpoints").glob("*/*.data-*"):
         data.write_bytes(b"")
-    (line,) = error_lines(run_command(*flags(data_dir, run_dir)))
-    assert line.startswith("error: ") and line.endswith("start again in another --run_dir")
+    with pytest.raises(UserError, match="start again in another --run_dir$") as caught:
+        call_main(train_command, *flags(data_dir, run_dir))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_worker_that_dies_ends_the_others_and_all_continue(data_dir, tmp_path):
     run_dir = tmp_path / "run"
-    arguments = flags(data_dir, run_dir, "--set=train.plateau_epochs=0", "--set=train.epochs=1000")
+    # The audio network starts sooner than the video network, and four processes start here.
+    changes = ["--modality=audio", "--set=train.plateau_epochs=0", "--set=train.epochs=1000"]
+    arguments = ["train.py", *flags(data_dir, run_dir, *changes)]
     workers = start_workers(arguments, arguments)
     deadline = time.time() + 240
     while not (run_dir / "checkpoints").exists() or not any((run_dir / "checkpoints").glob("step-*")):
@@ -148,7 +152,7 @@ def test_a_worker_that_dies_ends_the_others_and_all_continue(data_dir, tmp_path)
     printed = finish(workers, timeout=120)[0]
     assert time.time() - died < 60
     assert workers[0].returncode == 2
-    assert "error: another worker is gone; start all of them again, and they continue" in printed
+    assert "error: another worker has stopped; restart all workers to continue this run" in printed
     assert "Traceback" not in printed
 
     newest = max(int(path.name[5:]) for path in (run_dir / "checkpoints").glob("step-*"))

@@ -1,10 +1,4 @@
-"""Every strategy learns the same: one step on one device, two virtual devices, two processes; and workers that die."""
-
-import json
-import os
-import socket
-import subprocess
-import sys
+"""Every strategy gives the same step: one device, two virtual devices, two processes; descriptions of a cluster."""
 
 import numpy as np
 import pytest
@@ -13,53 +7,27 @@ import tensorflow as tf
 from affect.errors import UserError
 from affect.learning import strategy
 from affect.metrics import concordance_cc
-from tests import strategy_step
-from tests.helpers.commands import REPOSITORY, made_once, run_command
-
-
-def two_addresses():
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return addresses
-
-
-def start_workers(*arguments_of_each):
-    """Two processes that find each other through TF_CONFIG."""
-    cluster, processes = {"worker": two_addresses()}, []
-    for index, arguments in enumerate(arguments_of_each):
-        tf_config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *arguments], cwd=REPOSITORY, env=os.environ | {"TF_CONFIG": tf_config},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )
-        )  # fmt: skip
-    return processes
-
-
-def finish(processes, timeout=300):
-    """Waits for all; returns what they printed."""
-    return [process.communicate(timeout=timeout)[0] for process in processes]
+from tests.helpers import strategy_step
+from tests.helpers.commands import made_once
+from tests.helpers.worker_processes import finish, start_process, start_workers
 
 
 @pytest.fixture(scope="session")
 def steps(tmp_path_factory, worker_id):
-    """What each strategy made of the same batch, by its name."""
+    """The results of each strategy on the same batch, by its name."""
     names = ("one_device", "mirrored", "worker0", "worker1")
 
     def make(folder):
         folder.mkdir()
         module, paths = ["-m", "tests.helpers.strategy_step"], [str(folder / f"{name}.npz") for name in names]
-        for name, path in zip(names[:2], paths[:2], strict=True):
-            done = run_command(*module, name, path)
-            assert done.returncode == 0, done.stderr
-        workers = start_workers(*([*module, "multi_worker", path] for path in paths[2:]))
-        printed = finish(workers)
-        assert [process.returncode for process in workers] == [0, 0], printed
+        # Two virtual devices must be configured before TensorFlow starts, so they need a process of their own, too.
+        processes = [
+            start_process(*module, "mirrored", paths[1]),
+            *start_workers(*([*module, "multi_worker", path] for path in paths[2:])),
+        ]
+        strategy_step.main("one_device", paths[0])
+        printed = finish(processes)
+        assert [process.returncode for process in processes] == [0, 0, 0], printed
 
     folder = made_once(tmp_path_factory, worker_id, "steps", make)
     return {name: dict(np.load(folder / f"{name}.npz")) for name in names}
@@ -86,7 +54,7 @@ def test_one_sgd_step_is_the_same_under_every_strategy(steps, modality, name):
 
 
 @pytest.mark.parametrize("modality", ["audio", "video"])
-def test_reported_loss_is_that_of_the_global_batch_and_no_mean_over_replicas(steps, modality):
+def test_reported_loss_is_that_of_the_global_batch_and_not_a_mean_over_replicas(steps, modality):
     inputs, labels, mask = strategy_step.whole_batch()
     predicted = strategy_step.network(modality)({modality: inputs[modality]}, training=True).numpy()
 
@@ -95,18 +63,18 @@ def test_reported_loss_is_that_of_the_global_batch_and_no_mean_over_replicas(ste
         cccs = [concordance_cc(labels[windows][counted][:, i], predicted[windows][counted][:, i]) for i in range(2)]
         return 1.0 - np.mean(cccs)
 
-    everything = loss(slice(None))
+    whole = loss(slice(None))
     for step in steps.values():
-        assert step[f"{modality}/loss"] == pytest.approx(everything, abs=1e-5)
-    assert abs(np.mean([loss(slice(0, 2)), loss(slice(2, 4))]) - everything) > 0.01
+        assert step[f"{modality}/loss"] == pytest.approx(whole, abs=1e-5)
+    assert abs(np.mean([loss(slice(0, 2)), loss(slice(2, 4))]) - whole) > 0.01
 
 
 @pytest.mark.parametrize("modality", ["audio", "video"])
-def test_evaluation_is_exact_over_replicas(steps, modality):
+def test_validation_is_exact_over_replicas(steps, modality):
     for name in ("mirrored", "worker0", "worker1"):
         for key in ("val_ccc_arousal", "val_ccc_valence", "val_loss"):
-            expected = steps["one_device"][f"{modality}/eval/{key}"]
-            assert steps[name][f"{modality}/eval/{key}"] == pytest.approx(expected, abs=1e-6)
+            expected = steps["one_device"][f"{modality}/validation/{key}"]
+            assert steps[name][f"{modality}/validation/{key}"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_dropout_differs_between_replicas_and_not_between_strategies(steps):
@@ -118,7 +86,7 @@ def test_dropout_differs_between_replicas_and_not_between_strategies(steps):
     np.testing.assert_array_equal(steps["worker1"]["masks"], [second])
 
 
-def test_workers_that_stand_elsewhere_are_noticed_by_all(steps):
+def test_all_workers_notice_that_they_disagree(steps):
     assert all(steps[name]["agree"] for name in steps)
     assert not steps["worker0"]["disagree"] and not steps["worker1"]["disagree"]
 
@@ -138,16 +106,21 @@ def test_slurm_tasks_become_workers(monkeypatch):
     ("name", "tpu", "tf_config", "message"),
     [
         ("several", None, "", "unknown strategy 'several'"),
-        ("mirrored", "tpu7", "", "--tpu=tpu7 does not go with --strategy=mirrored"),
+        ("mirrored", "tpu7", "", "--tpu=tpu7 cannot be combined with --strategy=mirrored"),
         ("multi_worker", None, "", "needs TF_CONFIG="),
-        ("multi_worker", None, "{", "TF_CONFIG is not JSON"),
-        ("multi_worker", None, "[]", "TF_CONFIG names no cluster"),
-        ("multi_worker", None, '{"cluster": {"worker": ["a:1", "b:1"]}}', "TF_CONFIG's task {} is not in its cluster"),
+        ("multi_worker", None, "{", "TF_CONFIG is not valid JSON"),
+        ("multi_worker", None, "[]", "TF_CONFIG does not describe a cluster"),
+        (
+            "multi_worker",
+            None,
+            '{"cluster": {"worker": ["a:1", "b:1"]}}',
+            "the task {} of TF_CONFIG is not in its cluster",
+        ),
         ("auto", None, '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "'index': 2"),
         ("tpu", None, "", "a local TPU cannot be reached"),
     ],
 )
-def test_a_cluster_that_cannot_be_is_refused(monkeypatch, name, tpu, tf_config, message):
+def test_an_invalid_cluster_is_refused(monkeypatch, name, tpu, tf_config, message):
     monkeypatch.setenv("TF_CONFIG", tf_config)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
     with pytest.raises(UserError) as caught:
@@ -155,6 +128,7 @@ def test_a_cluster_that_cannot_be_is_refused(monkeypatch, name, tpu, tf_config, 
     assert message in str(caught.value)
 
 
-def test_without_accelerators_everything_is_one_device():
+def test_without_accelerators_the_strategy_is_one_device():
     assert isinstance(strategy.make_strategy("auto"), tf.distribute.OneDeviceStrategy)
-    assert strategy.WorkerContext.of(strategy.make_strategy("mirrored")) == strategy.WorkerContext(workers=1, worker=0, replicas=1)
+    context = strategy.WorkerContext.of(strategy.make_strategy("mirrored"))
+    assert context == strategy.WorkerContext(workers=1, worker=0, replicas=1)

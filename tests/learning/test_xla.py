@@ -1,13 +1,13 @@
-"""The whole training step compiles under XLA with static shapes, which is what a TPU asks of it.
+"""The whole training step compiles under XLA with static shapes, as a TPU requires.
 
-It never ran on a TPU here: this is XLA's compiler for the CPU, on the same program.
+This uses XLA's compiler for the CPU on the same program; the code was never run on a TPU.
 """
 
 import pytest
 import tensorflow as tf
 
 from affect.config import MODALITIES, override
-from affect.learning.loop import Loop, compile_network
+from affect.learning.loop import TrainingLoop, compile_network
 from affect.models.network import build_network
 from affect.presets import PRESETS, get_preset
 
@@ -19,17 +19,20 @@ def lowered(preset, modality, stage, settings=()):
     experiment = override(get_preset(preset, modality), [*settings])
     network = build_network(experiment.model, modality)
     compile_network(network, experiment.train)
-    inputs = {}
-    if modality != "video":
-        inputs["audio"] = tf.zeros((WINDOWS, FRAMES, 640))
-    if modality != "audio":
-        inputs["video"] = tf.zeros((WINDOWS, FRAMES, 96, 96, 3), tf.uint8)
-    batch = (inputs, tf.zeros((WINDOWS, FRAMES, 2)), tf.ones((WINDOWS, FRAMES), bool))
-    step = tf.function(Loop(network, seed=0).train_on_replica, jit_compile=True)
+    inputs = {
+        "audio": tf.zeros((WINDOWS, FRAMES, 640)),
+        "video": tf.zeros((WINDOWS, FRAMES, 96, 96, 3), tf.uint8),
+    }
+    batch = (
+        {name: inputs[name] for name in experiment.modalities},
+        tf.zeros((WINDOWS, FRAMES, 2)),
+        tf.ones((WINDOWS, FRAMES), bool),
+    )
+    step = tf.function(TrainingLoop(network, seed=0).train_on_replica, jit_compile=True)
     return step.experimental_get_compiler_ir(batch, tf.constant(0, tf.int64))(stage=stage)
 
 
-# A whole ResNet-50 takes half a minute; the demo's narrow one has the same kinds of layers.
+# A whole ResNet-50 takes half a minute; the demo's narrow network has the same kinds of layers.
 QUICK = [(preset, modality) for preset in PRESETS for modality in MODALITIES if preset == "demo" or modality == "audio"]
 THE_REST = [(preset, modality) for preset in PRESETS for modality in MODALITIES if (preset, modality) not in QUICK]
 

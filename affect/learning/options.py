@@ -1,0 +1,35 @@
+"""Options of a training run that do not affect the learned weights. Importing this module does not load TensorFlow."""
+
+from dataclasses import dataclass
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+
+
+@dataclass(frozen=True)
+class TensorBoardOptions:
+    """What is written for TensorBoard besides the curves.
+
+    Attributes:
+      picture_epochs: epochs between two sets of pictures; 0 draws none.
+      histogram_epochs: epochs between two sets of weight histograms; 0 draws none.
+      profile_steps: first and last update to profile, counted from the start of this process; None profiles nothing.
+    """
+
+    picture_epochs: int = 1
+    histogram_epochs: int = 0
+    profile_steps: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out.
+
+    Attributes:
+      checkpoint_steps: updates between checkpoints within an epoch; 0 saves after epochs only.
+      fresh: refuse a run folder that is not empty instead of continuing the run in it.
+      tensorboard: what is written for TensorBoard.
+    """
+
+    checkpoint_steps: int = 200
+    fresh: bool = False
+    tensorboard: TensorBoardOptions = TensorBoardOptions()
