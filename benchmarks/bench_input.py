@@ -1,7 +1,8 @@
-r"""How fast the input pipeline is, alone, against what a training step consumes; frames per second, every modality.
+r"""Measures the frames per second of the input pipeline and of the training step, for every modality.
 
-The pipeline runs without a network, the step without a pipeline, on one batch again and again. The pipeline must give
-at least five times what the step takes, and 1500 augmented video frames per second.
+The pipeline is measured without a network, and the step without a pipeline, on the same batch repeatedly. The pipeline
+must deliver at least five times as many frames as the step consumes, and at least 1500 augmented video frames per
+second; otherwise the exit code is 3.
 
 Example:
   python benchmarks/bench_input.py --data_dir=data/demo/records
@@ -16,11 +17,11 @@ from affect import cli
 from affect.config import MODALITIES, Experiment, override
 from affect.presets import PRESETS, get_preset
 
-WANTED_RATIO, WANTED_AUGMENTED = 5.0, 1500.0
+MIN_RATIO, MIN_AUGMENTED_FPS = 5.0, 1500.0
 
 
 def input_rate(batches: Iterator, seconds: float) -> float:
-    """Frames per second that come out, once the pipeline has filled up."""
+    """Returns the frames per second that the pipeline delivers, once its buffers are full."""
     for _ in range(3):
         next(batches)
     frames, started = 0, time.perf_counter()
@@ -30,13 +31,13 @@ def input_rate(batches: Iterator, seconds: float) -> float:
 
 
 def step_rate(experiment: Experiment, batch, steps: int) -> float:
-    """Frames per second of the fastest training step."""
-    from affect.learning.loop import Loop, Totals, compile_network
+    """Returns the frames per second of the fastest training step."""
+    from affect.learning.loop import Totals, TrainingLoop, compile_network
     from affect.models.network import build_network
 
     network = build_network(experiment.model, experiment.modality)
     compile_network(network, experiment.train)
-    loop, totals, times = Loop(network, seed=0), Totals.of([]), []
+    loop, totals, times = TrainingLoop(network, seed=0), Totals.of([]), []
     for step in range(steps + 1):  # the first one traces
         started = time.perf_counter()
         _, _, totals = loop.train_step(batch, step, totals)
@@ -44,7 +45,8 @@ def step_rate(experiment: Experiment, batch, steps: int) -> float:
     return batch[2].shape.num_elements() / min(times[1:])
 
 
-def _main() -> int:
+def main() -> int:
+    """Measures each modality; returns exit code 3 if a rate is too low."""
     from affect.data.dataset import labelled_recordings, open_data, training_dataset
 
     args = flags.FLAGS
@@ -61,19 +63,28 @@ def _main() -> int:
         own = augmented if experiment.augment.enabled else plain
         rate = input_rate(own, args.seconds)
         consumed = step_rate(experiment, next(own), args.steps)
-        missed |= rate < WANTED_RATIO * consumed
+        missed |= rate < MIN_RATIO * consumed
         print(f"{args.preset} {modality}: input {rate:.0f}, step {consumed:.0f} frames/s: {rate / consumed:.1f} times")
         if modality == "video":
             rate = input_rate(augmented, args.seconds)
-            missed |= rate < WANTED_AUGMENTED
+            missed |= rate < MIN_AUGMENTED_FPS
             print(f"{args.preset} {modality}, augmented: input {rate:.0f} frames/s")
     return cli.EXIT_SCORE_TOO_LOW if missed else 0
 
 
+def define_flags() -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_string("data_dir", None, "Folder of the shards to read.", required=True)
+    flags.DEFINE_enum("preset", "demo", list(PRESETS), "Base preset; --set overrides single settings of it.")
+    flags.DEFINE_multi_string("set", [], "Overrides one setting, as in train.py; repeatable.")
+    flags.DEFINE_float("seconds", 8.0, "Seconds for which the pipeline is measured.", lower_bound=0.1)
+    flags.DEFINE_integer("steps", 5, "Number of training steps to measure.", lower_bound=1)
+
+
+def command() -> None:
+    """Runs the command line."""
+    cli.run(main, define_flags)
+
+
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Shards to read.", required=True)
-    flags.DEFINE_enum("preset", "demo", list(PRESETS), "Whose settings.")
-    flags.DEFINE_multi_string("set", [], "Overrides one setting, as in train.py.")
-    flags.DEFINE_float("seconds", 8.0, "Time to measure the pipeline for.", lower_bound=0.1)
-    flags.DEFINE_integer("steps", 5, "Training steps to measure.", lower_bound=1)
-    cli.run(_main)
+    command()

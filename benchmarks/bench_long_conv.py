@@ -1,9 +1,10 @@
-r"""Times LongConv1D against direct convolution, at the paper's sizes and over filter lengths.
+r"""Compares LongConv1D with direct convolution, at the paper's sizes and over filter lengths.
 
-First one layer and the whole network of the paper's audio, batch 1, 150 frames, with either method; direct convolution
-with oneDNN, as this package sets it on x86, and without. Then one layer of 20 channels to 40 filters over one second
-at 8 kHz: the filter length from which the FFT is faster, beside the one that `prefers_fft` assumes. Every measurement
-runs in a process of its own, which is cut off after `--limit_s` and then printed as "more than".
+The first part times conv 2 alone and the paper's whole audio network, with batch 1 and 150 frames, by both methods.
+Direct convolution is timed with oneDNN, which this package switches on for x86 processors, and without. The second
+part times one layer from 20 to 40 channels over one second at 8 kHz, to find the filter length from which the FFT is
+faster, and shows the method that `prefers_fft` chooses. Every measurement runs in its own process. A process that
+takes longer than `--limit_s` is stopped and printed as "more than".
 
 Example:
   python benchmarks/bench_long_conv.py
@@ -25,7 +26,7 @@ PAPER_TAPS = 4000
 
 
 def measured(what: str, method: str, taps: int, onednn: bool, limit_s: float) -> float | str:
-    """Seconds of the best of three runs, in a fresh process, or why there are none."""
+    """Returns the seconds of the fastest of three runs in a fresh process, or the reason why it failed."""
     command = [sys.executable, __file__, f"--measure={what}", f"--method={method}", f"--taps={taps}"]
     environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn))}
     try:
@@ -33,14 +34,14 @@ def measured(what: str, method: str, taps: int, onednn: bool, limit_s: float) ->
     except subprocess.TimeoutExpired:
         return f"more than {limit_s:.0f} s"
     if done.returncode == -signal.SIGKILL:
-        return "killed for want of memory"
+        return "killed, out of memory"
     if done.returncode:
         raise RuntimeError(done.stderr)
     return float(done.stdout.split()[-1])
 
 
 def time_here(what: str, method: str, taps: int) -> float:
-    """Seconds of the best of three runs, in this process."""
+    """Returns the seconds of the fastest of three runs in this process."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -87,7 +88,8 @@ def _shown(result: float | str) -> str:
     return result if isinstance(result, str) else f"{result:.4f} s"
 
 
-def _main() -> None:
+def main() -> None:
+    """Runs all measurements, or with --measure a single one in this process."""
     from affect.models.long_conv import prefers_fft
 
     args = flags.FLAGS
@@ -95,18 +97,18 @@ def _main() -> None:
         print(time_here(args.measure, args.method, args.taps))
         return
     print("the paper's audio, batch 1, 150 frames")
-    hopeless = {}
+    failed = {}
     for what, name in (("layer", "conv 2"), ("forward", "network"), ("training", "training step")):
         fft = measured(what, "fft", PAPER_TAPS, onednn=True, limit_s=args.limit_s)
         print(f"  {name:<14} FFT {_shown(fft)}")
         for onednn in (False, True):
             label = f"  {'':<14} direct {'with' if onednn else 'without'} oneDNN:"
-            if onednn in hopeless:  # what a part cannot do the whole cannot do either
-                print(f"{label} not tried, {hopeless[onednn]}")
+            if onednn in failed:  # the whole network contains the part that failed
+                print(f"{label} skipped, {failed[onednn]}")
                 continue
             slow = measured(what, "direct", PAPER_TAPS, onednn, args.limit_s)
             if isinstance(slow, str):
-                hopeless[onednn] = f"{name}: {slow}"
+                failed[onednn] = f"{name}: {slow}"
             ratio = "" if isinstance(slow, str) else f", {slow / fft:.0f} times"
             print(f"{label} {_shown(slow)}{ratio}")
     print(f"one layer, forward, {STEPS} steps, {CHANNELS} channels, {FILTERS} filters")
@@ -118,15 +120,24 @@ def _main() -> None:
         choice = "fft" if prefers_fft(taps, CHANNELS, FILTERS) else "direct"
         print(
             f"  {taps:>4} taps: FFT {_shown(fft)}, direct {_shown(without)}, with oneDNN {_shown(with_onednn)};"
-            f" auto takes {choice}"
+            f" auto chooses {choice}"
         )
 
 
-if __name__ == "__main__":
-    flags.DEFINE_float("limit_s", 240, "Seconds after which a measurement is cut off.", lower_bound=1)
-    flags.DEFINE_enum("measure", None, ["forward", "training", "layer"], "Only this, in this process.")
-    flags.DEFINE_enum("method", "fft", ["fft", "direct"], "With --measure: how to convolve.")
+def define_flags() -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_float("limit_s", 240, "Seconds after which a measurement is stopped.", lower_bound=1)
+    flags.DEFINE_enum("measure", None, ["forward", "training", "layer"], "Run only this measurement, in this process.")
+    flags.DEFINE_enum("method", "fft", ["fft", "direct"], "With --measure: method of convolution.")
     flags.DEFINE_integer(
         "taps", 64, "With --measure=layer: filter length; 4000 is timed over the paper's six seconds, others over one."
     )
-    cli.run(_main)
+
+
+def command() -> None:
+    """Runs the command line."""
+    cli.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

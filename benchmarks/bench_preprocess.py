@@ -1,8 +1,8 @@
-r"""How fast make_tfrecords is, and where the time goes, from 640 x 480 H.264 with 44.1 kHz sound.
+r"""Measures the speed of make_tfrecords, and its stages, on 640 x 480 H.264 video with 44.1 kHz sound.
 
-Writes a synthetic corpus of moving faces in the AVEC 2016 layout and prints seconds of recording per second of work,
-start of the processes included: with the Haar detector, with given boxes, and stage by stage in one process. Also the
-time to read one 7501 x 633 ARFF.
+Writes a synthetic corpus of moving faces in the AVEC 2016 layout. Prints how many seconds of recording are processed
+per second, with the start of the worker processes included: with the Haar detector, and with given face boxes. Then
+prints the time of each stage in one process, and the time to read one ARFF file of 7501 x 633 values.
 
 Example:
   python -m benchmarks.bench_preprocess --work_dir=/tmp/bench --recordings=4 --seconds=300
@@ -19,22 +19,23 @@ import tensorflow as tf
 from absl import flags
 
 from affect import cli
-from affect.data.records import serialize
+from affect.data.records import encode_jpeg, serialize
 from affect.media.arff import read_arff
 from affect.media.audio import read_audio
 from affect.media.faces import HaarDetector, crop_face
-from affect.media.tracking import follow_face, look_for_faces
+from affect.media.tracking import detect_faces, follow_face
 from affect.media.video import read_frames
+from affect.timebase import FRAME_RATE_HZ
 from tests.helpers import trees
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shards import Preprocessing
 
-FRAME_RATE_HZ = 25
+MAX_ARFF_SECS = 1.0
 
 
 def write_corpus(root: Path, recordings: int, seconds: int) -> None:
-    """The AVEC layout; noise over the portrait, so that a still background does not make decoding easy."""
+    """Writes the corpus; noise over the portrait keeps a still background from making decoding too easy."""
     frames = seconds * FRAME_RATE_HZ
     centres = trees.face_centres(frames)
     start = trees.face_centres(1)[0]
@@ -57,38 +58,38 @@ def write_corpus(root: Path, recordings: int, seconds: int) -> None:
         trees.write_wav(root / f"recordings_audio/{name}.wav", trees.tones(44_100, seconds))
         for dimension in trees.DIMENSIONS:
             trees.write_gold_arff(
-                root / f"ratings_gold_standard/{dimension}/{name}.arff", name, trees.curve(0, frames + 1)
+                root / f"ratings_gold_standard/{dimension}/{name}.arff", name, trees.rating_curve(0, frames + 1)
             )
 
 
 def add_boxes(root: Path, recordings: int, seconds: int) -> None:
-    """Face boxes, as the release ships them."""
+    """Adds face boxes in the format of the release."""
     centres = 2 * trees.face_centres(seconds * FRAME_RATE_HZ)
     for name in (f"train_{i + 1}" for i in range(recordings)):
         trees.write_boxes(root / f"features_video_face_bounding_box/{name}.arff", name, centres)
 
 
 def timed(work) -> float:
-    """Seconds that a call takes."""
+    """Returns the seconds that a call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def stages(root: Path) -> dict[str, float]:
-    """Seconds per stage for one recording, one after the other in one process."""
+    """Returns the seconds per stage for one recording, measured one after the other in one process."""
     video, audio = root / "recordings_video/train_1.mp4", root / "recordings_audio/train_1.wav"
     settings, detector, jpegs = Preprocessing(), HaarDetector(), []
     pictures = [picture() for picture in islice(read_frames(video, FRAME_RATE_HZ), 250)]
     repeat = sum(1 for _ in read_frames(video, FRAME_RATE_HZ)) / len(pictures)
-    looks = look_for_faces([lambda p=p: p for p in pictures], detector, settings.detect_every)
-    track = follow_face(looks, FRAME_RATE_HZ)
+    detections = detect_faces([lambda p=p: p for p in pictures], detector, settings.detect_every)
+    track = follow_face(detections, FRAME_RATE_HZ)
 
     def crop_and_encode():
         jpegs.clear()
         for picture, square in zip(pictures, track.squares, strict=True):
             crop = crop_face(picture, square, settings.face_margin, settings.crop_size)
-            jpegs.append(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+            jpegs.append(encode_jpeg(crop))
 
     def write():
         pcm, zeros = np.zeros((25, 640), np.int16), np.zeros((25, 3))
@@ -106,7 +107,8 @@ def stages(root: Path) -> dict[str, float]:
     }
 
 
-def _main() -> None:
+def main() -> None:
+    """Writes the corpus, if it does not exist yet, and prints all measurements."""
     args = flags.FLAGS
     cv2.setNumThreads(1)
     work_dir, length = Path(args.work_dir), args.recordings * args.seconds
@@ -120,18 +122,18 @@ def _main() -> None:
             lambda: make_tfrecords(find_corpus(str(corpus)), work_dir / "records", Preprocessing(), overwrite=True)
         )
         print(
-            f"{what}: {length} s of recordings in {secs:.1f} s, {length / secs:.1f} times real time (asked: {needed})"
+            f"{what}: {length} s of recordings in {secs:.1f} s, {length / secs:.1f} times real time (target: {needed})"
         )
     shutil.rmtree(corpus / "features_video_face_bounding_box")
     measured = stages(corpus)
     measured["colours"] -= measured["decoding"]
     for stage, secs in measured.items():
         print(f"{stage:<15}{secs:6.2f} s per {args.seconds} s, {secs / sum(measured.values()):4.0%}")
-    print("with detection, pictures are decoded twice")
+    print("with detection, the video is decoded twice")
     arff = work_dir / "big.arff"
     if not arff.exists():
         _write_arff(arff)
-    print(f"a 7501 x 633 ARFF: {min(timed(lambda: read_arff(arff)) for _ in range(3)):.2f} s (asked: 0.5)")
+    print(f"a 7501 x 633 ARFF: {min(timed(lambda: read_arff(arff)) for _ in range(3)):.2f} s (target: {MAX_ARFF_SECS})")
 
 
 def _write_arff(path: Path) -> None:
@@ -142,8 +144,17 @@ def _write_arff(path: Path) -> None:
     path.write_text("\n".join([*header, *rows]) + "\n")
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Declares the flags of this command."""
     flags.DEFINE_string("work_dir", None, "Folder for the corpus and the shards.", required=True)
-    flags.DEFINE_integer("recordings", 4, "How many recordings.")
-    flags.DEFINE_integer("seconds", 300, "Length of each.")
-    cli.run(_main)
+    flags.DEFINE_integer("recordings", 4, "Number of recordings.", lower_bound=1)
+    flags.DEFINE_integer("seconds", 300, "Length of each recording in seconds.", lower_bound=1)
+
+
+def command() -> None:
+    """Runs the command line."""
+    cli.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

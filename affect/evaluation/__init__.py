@@ -1,1 +1,1 @@
-"""Weights to numbers and pictures: predictions, post-processing, scores, reports."""
+"""Evaluates trained networks: predictions, post-processing, scores, reports."""

@@ -1,14 +1,14 @@
-r"""The trivial baseline: linear regression on loudness and brightness, for scale beside a network's scores.
+r"""Scores the trivial baseline: linear regression on loudness and brightness, to put a network's scores in proportion.
 
-Per frame the logarithm of the sound's RMS and the crop's mean pixel value, each standardised per recording; one
-linear regression per dimension, fitted on train. The same post-processing chain is fitted on dev and scored like a
-network's predictions. A network that learns no more than "loud is aroused, bright is pleasant" scores no better.
+The features of a frame are the logarithm of the sound's RMS and the mean pixel value of the crop, both standardised
+per recording. One linear regression per dimension is fitted on train; the same post-processing chain is fitted on dev
+and scored like a network's predictions. A network that has learnt no more than "loud means aroused, bright means
+pleasant" scores no better.
 
 Example:
   python -m affect.evaluation.baseline --data_dir=data/demo/records --output=runs/demo/baseline.json
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +21,22 @@ from affect.config import DIMENSIONS, PARTITIONS, DataConfig, Experiment, ModelC
 from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
 from affect.data.manifest import Manifest, read_manifest
 from affect.data.windows import evaluation_windows
-from affect.evaluation.evaluate import apply_chains, fit_chains, score
+from affect.evaluation.evaluate import apply_chains, compute_metrics, fit_chains
 from affect.evaluation.predictions import Prediction
-from affect.storage import atomic_write
+from affect.storage import write_json
 
 _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite
 
 
 def trivial_baseline(data_dir: str | Path) -> dict[str, dict]:
-    """Fits on train, post-processes on dev, scores dev and test.
+    """Fits the regression on train and the post-processing on dev; scores dev and test.
 
     Returns:
-      `metrics.json` content per partition that has labels.
+      The content of `metrics.json` per partition that has labels.
 
     Raises:
-      UserError: no readable data, or no labelled train or dev recordings.
+      UserError: the data cannot be read, or train or dev has no labelled recordings.
     """
     manifest = read_manifest(data_dir)
     experiment = Experiment(
@@ -55,52 +55,55 @@ def trivial_baseline(data_dir: str | Path) -> dict[str, dict]:
                 Prediction("", regression.predict(x), y) for x, y in zip(features, gold, strict=True)
             ]
     chains = fit_chains(predictions["dev"], manifest.frame_rate_hz)
-    return {
-        partition: {
-            "raw": score(raw),
-            "postprocessed": score([apply_chains(prediction, chains) for prediction in raw]),
-            "recordings": len(raw),
-            "frames": sum(len(prediction.predicted) for prediction in raw),
-        }
+    metrics = {
+        partition: compute_metrics(raw, [apply_chains(prediction, chains) for prediction in raw])
         for partition, raw in predictions.items()
     }
+    return {partition: scores for partition, scores in metrics.items() if scores is not None}
 
 
 def _read(partition: str, experiment: Experiment, manifest: Manifest) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Features [frames, 2], standardised, and gold [frames, 2] per recording."""
+    """Returns standardised features [frames, 2] and gold [frames, 2], one of each per recording."""
     entries = labelled_recordings(manifest, partition, experiment.data.data_dir)
-    rows, labels = ({entry.name: [] for entry in entries} for _ in range(2))
+    features, gold = ({entry.name: [] for entry in entries} for _ in range(2))
     windows = evaluation_windows(entries, _WINDOW_FRAMES)
     batches = evaluation_dataset(experiment, manifest, entries, batch_size=1)
-    for window, (inputs, label, mask) in zip(windows, batches, strict=True):
+    for window, (inputs, labels, mask) in zip(windows, batches, strict=True):
         rms = tf.sqrt(tf.reduce_mean(tf.square(inputs["audio"]), axis=-1))
         brightness = inputs["video"].numpy().mean(axis=(2, 3, 4), dtype=np.float32)
-        rows[window.recording].append(
-            tf.stack([tf.math.log(rms + _SILENCE), brightness], axis=-1).numpy()[mask.numpy()]
-        )
-        labels[window.recording].append(label.numpy()[mask.numpy()])
-    return [_standardised(np.concatenate(parts)) for parts in rows.values()], [
-        np.concatenate(parts) for parts in labels.values()
-    ]
+        both = tf.stack([tf.math.log(rms + _SILENCE), brightness], axis=-1).numpy()  # (1, time, 2)
+        features[window.recording].append(both[mask.numpy()])
+        gold[window.recording].append(labels.numpy()[mask.numpy()])
+    standardised = [_standardise(np.concatenate(parts)) for parts in features.values()]
+    return standardised, [np.concatenate(parts) for parts in gold.values()]
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 per column; a constant column is 0."""
-    deviation = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
+def _standardise(values: np.ndarray) -> np.ndarray:
+    """Returns columns of mean 0 and standard deviation 1; a constant column becomes 0."""
+    std = values.std(axis=0)
+    return (values - values.mean(axis=0)) / np.where(std > 0.0, std, 1.0)
 
 
-def _main() -> None:
+def define_flags() -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_string("data_dir", None, "Folder of the shards and their manifest.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
+
+
+def main() -> None:
+    """Passes the flags to `trivial_baseline`, and writes its scores."""
     args = flags.FLAGS
     metrics = trivial_baseline(args.data_dir)
-    with atomic_write(Path(args.output)) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(args.output, metrics)
     for partition, content in metrics.items():
         cccs = ", ".join(f"{name} {content['postprocessed'][name]['ccc_pooled']:.3f}" for name in DIMENSIONS)
         print(f"trivial baseline, {partition}, pooled CCC after post-processing: {cccs}")
 
 
+def command() -> None:
+    """Runs the command line."""
+    cli.run(main, define_flags)
+
+
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder of the shards and their manifest.", required=True)
-    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
-    cli.run(_main)
+    command()

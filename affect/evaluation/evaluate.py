@@ -1,15 +1,12 @@
-"""A run folder to scores: predicts, fits the post-processing on dev, writes curves and `metrics.json`.
+"""Evaluates a run: predicts, fits the post-processing on dev, and writes curves and `metrics.json`.
 
 RUN_DIR/eval/
-  postprocessing.json                     the chain per dimension, fitted on dev
+  postprocessing.json                     the chain of each dimension, fitted on dev
   {dev,test}/metrics.json                 {"raw", "postprocessed", "recordings", "frames"}
-  {dev,test}/predictions/                 one CSV per recording, as the network gives them
+  {dev,test}/predictions/                 one CSV per recording, the network's output
   {dev,test}/predictions_postprocessed/   the same after the chain
 """
 
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from affect.evaluation.predictions import Prediction, predict, write_csv
 from affect.metrics import concordance_cc, pearson_cc, rmse
 from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder
-from affect.storage import atomic_write
+from affect.storage import atomic_write, remove_leftovers, write_json
 
 Scores = dict[str, dict[str, float]]
 
@@ -35,54 +32,53 @@ def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) 
 
     Args:
       run_dir: the run folder; results are written into its `eval/`.
-      partitions: of "train", "dev" and "test"; dev is predicted in any case, to fit the post-processing.
-      data_dir: the shards, if they have moved since training.
+      partitions: any of "train", "dev" and "test"; dev is always predicted, to fit the post-processing.
+      data_dir: folder of the shards, if it has moved since training.
 
     Returns:
-      The content of `metrics.json` per partition; None where no recording has labels.
+      The content of `metrics.json` per partition; None for a partition in which no recording has labels.
 
     Raises:
-      UserError: no such run or data, an unknown or empty partition.
+      UserError: the run or its data does not exist, or a partition is empty.
     """
     trained = TrainedNetwork.load(run_dir)
     experiment = trained.run.read_config(data_dir)
     manifest = open_data(experiment, {"dev", *partitions})
     for name in partitions:
         if not manifest.partition(name):
-            raise UserError(f"{experiment.data.data_dir}: there is no {name} partition")
+            raise UserError(f"{experiment.data.data_dir} has no recordings in partition {name}")
 
     def predictions(entries: list[RecordingEntry]) -> list[Prediction]:
         return predict(trained.network, experiment, manifest, entries)
 
     dev = predictions(labelled_recordings(manifest, "dev", experiment.data.data_dir))
     chains = fit_chains(dev, manifest.frame_rate_hz)
-    with atomic_write(trained.run.postprocessing) as temporary:
-        content = {name: json.loads(chain.to_json()) for name, chain in chains.items()}
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    remove_leftovers(trained.run.postprocessing.parent)
+    write_json(trained.run.postprocessing, chains)
     return {name: _evaluate_partition(trained.run, name, manifest, chains, predictions) for name in partitions}
 
 
 def fit_chains(dev: list[Prediction], frame_rate_hz: float) -> dict[str, PostProcessing]:
-    """One chain per dimension."""
+    """Fits one chain per dimension on the development predictions."""
     return {
         name: postprocess.fit(
-            [one.gold[:, axis] for one in dev], [one.predicted[:, axis] for one in dev], frame_rate_hz
+            [_gold(one)[:, axis] for one in dev], [one.predicted[:, axis] for one in dev], frame_rate_hz
         )
         for axis, name in enumerate(DIMENSIONS)
     }
 
 
 def apply_chains(prediction: Prediction, chains: dict[str, PostProcessing]) -> Prediction:
-    """The post-processed prediction."""
+    """Returns the post-processed prediction."""
     columns = [chains[name].apply(prediction.predicted[:, axis]) for axis, name in enumerate(DIMENSIONS)]
     return Prediction(prediction.recording, np.stack(columns, axis=1), prediction.gold)
 
 
 def score(predictions: list[Prediction]) -> Scores:
-    """Scores labelled predictions: pooled over all recordings, and the mean over recordings of their own CCC."""
+    """Scores labelled predictions: pooled over all recordings, and as the mean of the recordings' own CCCs."""
     scores = {}
     for axis, name in enumerate(DIMENSIONS):
-        pairs = [(one.gold[:, axis], one.predicted[:, axis]) for one in predictions]
+        pairs = [(_gold(one)[:, axis], one.predicted[:, axis]) for one in predictions]
         gold, predicted = (np.concatenate(signals) for signals in zip(*pairs, strict=True))
         scores[name] = {
             "ccc_pooled": concordance_cc(gold, predicted),
@@ -93,6 +89,30 @@ def score(predictions: list[Prediction]) -> Scores:
     return scores
 
 
+def compute_metrics(raw: list[Prediction], postprocessed: list[Prediction]) -> dict | None:
+    """Returns the content of `metrics.json` for one partition; None if no recording has gold labels.
+
+    Args:
+      raw: the network's predictions.
+      postprocessed: the same recordings after the chain, in the same order.
+    """
+    labelled = [[one for one in predictions if one.gold is not None] for predictions in (raw, postprocessed)]
+    if not labelled[0]:
+        return None
+    return {
+        "raw": score(labelled[0]),
+        "postprocessed": score(labelled[1]),
+        "recordings": len(labelled[0]),
+        "frames": sum(len(prediction.predicted) for prediction in labelled[0]),
+    }
+
+
+def _gold(prediction: Prediction) -> np.ndarray:
+    if prediction.gold is None:
+        raise ValueError(f"recording {prediction.recording} has no gold standard to fit or score on")
+    return prediction.gold
+
+
 def _evaluate_partition(
     run: RunFolder,
     partition: str,
@@ -100,27 +120,15 @@ def _evaluate_partition(
     chains: dict[str, PostProcessing],
     predictions: Callable[[list[RecordingEntry]], list[Prediction]],
 ) -> dict | None:
-    """Writes one partition's folder, complete or not at all."""
+    """Writes the folder of one partition and returns its metrics."""
     raw = predictions(manifest.partition(partition))
-    final = [apply_chains(prediction, chains) for prediction in raw]
-    labelled = [index for index, prediction in enumerate(raw) if prediction.gold is not None]
-    metrics = None
-    if labelled:
-        metrics = {
-            "raw": score([raw[index] for index in labelled]),
-            "postprocessed": score([final[index] for index in labelled]),
-            "recordings": len(labelled),
-            "frames": sum(len(raw[index].predicted) for index in labelled),
-        }
-    folder = run.evaluation(partition)
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    for subfolder, curves in (("predictions", raw), ("predictions_postprocessed", final)):
-        (beside / subfolder).mkdir(parents=True)
-        for prediction in curves:
-            write_csv(prediction, manifest.frame_rate_hz, beside / subfolder / f"{prediction.recording}.csv")
-    if metrics is not None:
-        (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(beside, folder)
+    postprocessed = [apply_chains(prediction, chains) for prediction in raw]
+    metrics = compute_metrics(raw, postprocessed)
+    with atomic_write(run.evaluation(partition)) as folder:
+        for subfolder, curves in (("predictions", raw), ("predictions_postprocessed", postprocessed)):
+            (folder / subfolder).mkdir(parents=True)
+            for prediction in curves:
+                write_csv(prediction, manifest.frame_rate_hz, folder / subfolder / f"{prediction.recording}.csv")
+        if metrics is not None:
+            write_json(folder / "metrics.json", metrics)
     return metrics

@@ -1,13 +1,12 @@
-r"""Evaluated run folders to one self-contained HTML page and a table on the terminal.
+r"""Compares evaluated runs: one self-contained HTML page, and a table on the terminal.
 
 The page holds the CCCs of all systems side by side, the fitted post-processing, training curves, and predictions
-drawn over the gold standard. It loads nothing from anywhere.
+drawn over the gold standard. It loads no other file.
 
 Example:
   python -m affect.evaluation.report --run_dirs=runs/audio,runs/video,runs/audiovisual --output=runs/report.html
 """
 
-import json
 from pathlib import Path
 
 import jinja2
@@ -17,29 +16,29 @@ from absl import flags
 from affect import cli, figures
 from affect.config import DIMENSIONS
 from affect.errors import UserError
-from affect.evaluation.postprocess import PostProcessing
+from affect.evaluation.postprocess import read_chains
 from affect.runs import RunFolder
 from affect.storage import atomic_write, read_json
 
-PARTITIONS = ("dev", "test")
+_PARTITIONS = ("dev", "test")
 BASELINE_NAME = "trivial baseline"
 _CURVES_PER_RUN = 4
 
 
 def write_report(run_dirs: list[Path], output: Path, baseline: Path | None = None, title: str = "Affect") -> None:
-    """Writes the page.
+    """Writes the HTML page.
 
     Args:
       run_dirs: evaluated run folders, in the order of the table.
-      output: HTML file.
-      baseline: JSON of `affect.evaluation.baseline`, shown in the same table.
+      output: HTML file to write.
+      baseline: JSON file of `affect.evaluation.baseline`, shown in the same table.
       title: heading of the page.
 
     Raises:
-      UserError: a folder without a run, or one that was never evaluated.
+      UserError: a folder is not a run, or was never evaluated.
     """
     runs = [RunFolder(path) for path in run_dirs]
-    frame_rates = [chain.frame_rate for run in runs for chain in _chains(run).values()]
+    frame_rate_hz = read_chains(runs[0].postprocessing)[DIMENSIONS[0]].frame_rate
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("affect.evaluation", ""), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html.j2")
@@ -47,18 +46,22 @@ def write_report(run_dirs: list[Path], output: Path, baseline: Path | None = Non
         title=title,
         synthetic=any(run.uses_synthetic_data() for run in runs),
         dimensions=DIMENSIONS,
-        partitions=[_partition(name, table, frame_rates[0]) for name, table in tables(run_dirs, baseline).items()],
+        partitions=[_partition(name, table, frame_rate_hz) for name, table in tables(run_dirs, baseline).items()],
         chains=[row for run in runs for row in _chain_rows(run)],
-        runs=[_run_pictures(run, frame_rates[0]) for run in runs],
+        runs=[_run_pictures(run, frame_rate_hz) for run in runs],
     )
     with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
 def tables(run_dirs: list[Path], baseline: Path | None = None) -> dict[str, dict[str, dict]]:
-    """`metrics.json` content by partition and system, for partitions that were evaluated."""
-    found: dict[str, dict[str, dict]] = {}
-    for partition in PARTITIONS:
+    """Returns the content of `metrics.json` by partition and system, for the partitions that were evaluated.
+
+    Raises:
+      UserError: no partition of any run was evaluated.
+    """
+    evaluated: dict[str, dict[str, dict]] = {}
+    for partition in _PARTITIONS:
         metrics = {}
         for path in run_dirs:
             file = RunFolder(path).evaluation(partition) / "metrics.json"
@@ -67,14 +70,14 @@ def tables(run_dirs: list[Path], baseline: Path | None = None) -> dict[str, dict
         if metrics and baseline is not None:
             metrics |= {BASELINE_NAME: content} if (content := read_json(baseline).get(partition)) else {}
         if metrics:
-            found[partition] = metrics
-    if not found:
-        raise UserError(f"nothing evaluated in {', '.join(map(str, run_dirs))}; run eval.py first")
-    return found
+            evaluated[partition] = metrics
+    if not evaluated:
+        raise UserError(f"{', '.join(map(str, run_dirs))}: no partition has been evaluated yet; run eval.py first")
+    return evaluated
 
 
 def as_text(metrics: dict[str, dict], partition: str, synthetic: bool) -> str:
-    """One partition's post-processed pooled CCCs as a plain table."""
+    """Returns a plain-text table of one partition's pooled CCCs, post-processed and raw."""
     corpus = "SYNTHETIC corpus, " if synthetic else ""
     lines = [f"{corpus}{partition}: pooled CCC, post-processed on dev (raw in brackets)"]
     lines.append(f"  {'system':<18}" + "".join(f"{name:>18}" for name in DIMENSIONS))
@@ -97,11 +100,6 @@ def _partition(name: str, metrics: dict[str, dict], frame_rate_hz: float) -> dic
     }
 
 
-def _chains(run: RunFolder) -> dict[str, PostProcessing]:
-    content = read_json(run.postprocessing)
-    return {name: PostProcessing.from_json(json.dumps(content[name])) for name in DIMENSIONS}
-
-
 def _chain_rows(run: RunFolder) -> list[dict]:
     return [
         {
@@ -112,14 +110,14 @@ def _chain_rows(run: RunFolder) -> list[dict]:
             "gain": chain.gain,
             "shift_secs": chain.shift_frames / chain.frame_rate,
         }
-        for name, chain in _chains(run).items()
+        for name, chain in read_chains(run.postprocessing).items()
     ]
 
 
 def _run_pictures(run: RunFolder, frame_rate_hz: float) -> dict:
-    """Training curves, and predictions over gold of the last evaluated partition."""
+    """Draws the training curves, and predictions over gold for the last evaluated partition."""
     log = pd.read_csv(run.training_log)
-    last = [name for name in PARTITIONS if run.evaluation(name).is_dir()][-1]
+    last = [name for name in _PARTITIONS if run.evaluation(name).is_dir()][-1]
     curves = []
     for path in sorted((run.evaluation(last) / "predictions_postprocessed").glob("*.csv"))[:_CURVES_PER_RUN]:
         table = pd.read_csv(path)
@@ -134,7 +132,18 @@ def _run_pictures(run: RunFolder, frame_rate_hz: float) -> dict:
     return {"name": run.path.name, "training": training, "curves": curves}
 
 
-def _main() -> None:
+def define_flags() -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_list(
+        "run_dirs", None, "Evaluated run folders, separated by commas, in the order of the table.", required=True
+    )
+    flags.DEFINE_string("output", None, "HTML file to write.", required=True)
+    flags.DEFINE_string("baseline", None, "JSON file of affect.evaluation.baseline, added to the table.")
+    flags.DEFINE_string("title", "Affect", "Heading of the page.")
+
+
+def main() -> None:
+    """Passes the flags to `write_report`, and prints the table."""
     args = flags.FLAGS
     run_dirs = [Path(path) for path in args.run_dirs]
     baseline = Path(args.baseline) if args.baseline else None
@@ -145,11 +154,10 @@ def _main() -> None:
     print(f"report: {args.output}")
 
 
+def command() -> None:
+    """Runs the command line."""
+    cli.run(main, define_flags)
+
+
 if __name__ == "__main__":
-    flags.DEFINE_list(
-        "run_dirs", None, "Evaluated run folders, comma separated, in the order of the table.", required=True
-    )
-    flags.DEFINE_string("output", None, "HTML file to write.", required=True)
-    flags.DEFINE_string("baseline", None, "JSON of affect.evaluation.baseline, to show beside.")
-    flags.DEFINE_string("title", "Affect", "Heading of the page.")
-    cli.run(_main)
+    command()

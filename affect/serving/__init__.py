@@ -1,1 +1,1 @@
-"""Weights to other people's programs: SavedModel export."""
+"""Exports trained networks for use in other programs."""

@@ -1,13 +1,13 @@
-r"""A trained run to a SavedModel that needs neither this package nor Keras to run.
+r"""Exports a trained run as a SavedModel that runs without this package and without Keras.
 
     OUTPUT_DIR/
       saved_model.pb variables/ ...   signature "serving_default"
-      affect.json                     modality, rates, and how to standardise the sound
+      affect.json                     modality, rates, and how to standardise the sound (`ExportContract`)
 
-Inputs by name, any batch, any time: `audio` float32 [batch, time, 640] and/or `video` uint8 [batch, time, 96, 96, 3];
-output `predictions` float32 [batch, time, 2], arousal and valence. Pixels are scaled inside; sound is standardised
-by the caller as `affect.json` says, since that takes the whole recording. Keep the loaded model in a variable while
-its signature is in use:
+Inputs by name, with any batch size and any number of frames: `audio` float32 [batch, time, 640] and/or `video` uint8
+[batch, time, 96, 96, 3]. The output is `predictions` float32 [batch, time, 2], arousal and valence. The model scales
+the pixels itself. The caller standardises the sound as `affect.json` says, because that takes the whole recording.
+Keep the loaded model in a variable while its signature is in use:
 
     model = tf.saved_model.load("runs/audio/export")
     curve = model.signatures["serving_default"](audio=frames)["predictions"]
@@ -16,67 +16,105 @@ Example:
   python -m affect.serving.export --run_dir=runs/audio --output_dir=runs/audio/export
 """
 
-import json
-import os
-import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
-import tensorflow as tf
+import msgspec
 from absl import flags
 
 from affect import __version__, cli
 from affect.config import DIMENSIONS
-from affect.data.dataset import open_data
 from affect.errors import UserError
-from affect.models.trained import TrainedNetwork
+from affect.storage import atomic_write, read_json, remove_leftovers, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 SIGNATURE = "serving_default"
+CONTRACT_NAME = "affect.json"
+
+
+class ExportContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a caller of an exported model must know: the content of `affect.json`.
+
+    Attributes:
+      written_by: program and version that exported the model.
+      modality: "audio", "video" or "audiovisual"; decides which inputs the signature takes.
+      frame_rate_hz: frames per second of inputs and predictions.
+      sample_rate_hz: sampling rate of the sound.
+      frame_samples: audio samples per frame.
+      crop_size: edge of the face crop in pixels.
+      face_margin: margin around the detected face, as a fraction of its edge, as in the training shards.
+      standardise: "recording" if the caller must subtract the mean of the whole recording's sound and divide by its
+        standard deviation; "none" if the samples stay in [-1, 1).
+      outputs: names of the two values per frame, in order.
+      trained_on_synthetic_data: whether the weights come from the synthetic corpus and say nothing about people.
+    """
+
+    written_by: str
+    modality: str
+    frame_rate_hz: int
+    sample_rate_hz: int
+    frame_samples: int
+    crop_size: int
+    face_margin: float
+    standardise: str
+    outputs: tuple[str, ...]
+    trained_on_synthetic_data: bool
+
+
+def read_contract(model_dir: str | Path) -> ExportContract:
+    """Reads `affect.json` of an exported model.
+
+    Raises:
+      UserError: the file does not exist, or a field is missing, unknown or of the wrong type; names file and field.
+    """
+    return read_json(Path(model_dir) / CONTRACT_NAME, ExportContract)
 
 
 def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: str | None = None) -> None:
-    """Exports a run's best weights.
+    """Exports the best weights of a run.
 
     Args:
       run_dir: a trained run.
-      output_dir: folder to write, complete or not at all.
+      output_dir: folder to write; it appears complete or not at all.
       overwrite: whether an existing folder is replaced.
-      data_dir: the shards, if they have moved since training; only their manifest is read.
+      data_dir: folder of the shards, if it has moved since training; only its manifest is read.
 
     Raises:
-      UserError: no trained run there, no data manifest, or an output folder in the way.
+      UserError: the run or the manifest of its data does not exist, or the output folder already exists.
     """
     if output_dir.exists() and not overwrite:
-        raise UserError(f"{output_dir} exists; choose another --output_dir, or replace it with --overwrite")
+        raise UserError(f"{output_dir} already exists; choose another --output_dir, or replace it with --overwrite")
+    from affect.data.dataset import open_data
+    from affect.models.trained import TrainedNetwork
+
     trained = TrainedNetwork.load(run_dir)
     experiment = trained.run.read_config(data_dir)
     manifest = open_data(experiment)
-
-    beside = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _write_saved_model(trained.network, beside)
-        contract = {
-            "written_by": f"affect {__version__}",
-            "modality": experiment.modality,
-            "frame_rate_hz": manifest.frame_rate_hz,
-            "sample_rate_hz": manifest.sample_rate_hz,
-            "frame_samples": manifest.frame_samples,
-            "crop_size": manifest.crop_size,
-            "face_margin": manifest.preprocessing["face_margin"],
-            "standardise": experiment.data.standardise,
-            "outputs": DIMENSIONS,
-            "trained_on_synthetic_data": manifest.synthetic,
-        }
-        (beside / "affect.json").write_text(json.dumps(contract, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(output_dir, ignore_errors=True)
-        os.replace(beside, output_dir)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    contract = ExportContract(
+        written_by=f"affect {__version__}",
+        modality=experiment.modality,
+        frame_rate_hz=manifest.frame_rate_hz,
+        sample_rate_hz=manifest.sample_rate_hz,
+        frame_samples=manifest.frame_samples,
+        crop_size=manifest.crop_size,
+        face_margin=manifest.preprocessing["face_margin"],
+        standardise=experiment.data.standardise,
+        outputs=DIMENSIONS,
+        trained_on_synthetic_data=manifest.synthetic,
+    )
+    remove_leftovers(output_dir.parent, output_dir.name)
+    with atomic_write(output_dir) as folder:
+        _write_saved_model(trained.network, folder)
+        write_json(folder / CONTRACT_NAME, contract)
 
 
-def _write_saved_model(network: keras.Model, folder: Path) -> None:
-    """One signature with named inputs and a named output; batch and time stay unknown."""
+def _write_saved_model(network: "keras.Model", folder: Path) -> None:
+    """Writes one signature with named inputs and a named output; batch and time stay unknown."""
+    import keras
+    import tensorflow as tf
+
     names = list(network.input)
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=name) for name, tensor in network.input.items()
@@ -91,15 +129,25 @@ def _write_saved_model(network: keras.Model, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
 
 
-def _main() -> None:
+def define_flags() -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
+    flags.DEFINE_string("output_dir", None, "Folder of the SavedModel to write.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace an existing output folder.")
+    flags.DEFINE_string("data_dir", None, "Folder of the shards, if it has moved since training.")
+
+
+def main() -> None:
+    """Passes the flags to `export`."""
     args = flags.FLAGS
     export(Path(args.run_dir), Path(args.output_dir), args.overwrite, args.data_dir)
     print(f"wrote {args.output_dir}")
 
 
+def command() -> None:
+    """Runs the command line."""
+    cli.run(main, define_flags)
+
+
 if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
-    flags.DEFINE_string("output_dir", None, "Folder of the SavedModel to write.", required=True)
-    flags.DEFINE_bool("overwrite", False, "Replace an existing output folder.")
-    flags.DEFINE_string("data_dir", None, "The shards, if they have moved since training.")
-    cli.run(_main)
+    command()

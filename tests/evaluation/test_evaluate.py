@@ -1,31 +1,33 @@
-"""eval.py, the report, the trivial baseline and the exported model, on a real run folder."""
+"""eval.py, the report and the trivial baseline, on a real run folder."""
 
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from affect.data.dataset import evaluation_dataset, open_data
+from affect.errors import UserError
+from affect.evaluation import baseline, eval_command, report
 from affect.evaluation.evaluate import score
-from affect.evaluation.postprocess import PostProcessing
+from affect.evaluation.postprocess import read_chains
 from affect.evaluation.predictions import Prediction
 from affect.metrics import concordance_cc
-from affect.models.trained import TrainedNetwork
+from affect.serving import export
 from tests.helpers.commands import error_lines, made_once, run_command
+from tests.helpers.in_process import call_main
 
 
 @pytest.fixture(scope="session")
 def evaluated(audio_run, tmp_path_factory, worker_id):
     def make(run_dir):
         shutil.copytree(audio_run, run_dir)
-        done = run_command("eval.py", f"--run_dir={run_dir}", "--partitions=dev,test")
-        assert done.returncode == 0, done.stderr
+        # The one real process: a threshold that no network reaches, so that its exit code is 3 and not 0.
+        done = run_command("eval.py", f"--run_dir={run_dir}", "--partitions=dev,test", "--fail_under_ccc=0.999")
+        assert done.returncode == 3, done.stderr
         assert "SYNTHETIC corpus, test" in done.stdout
+        assert "is below 0.999" in done.stdout
 
     return made_once(tmp_path_factory, worker_id, "evaluated", make)
 
@@ -60,12 +62,11 @@ def test_prediction_files_have_the_fixed_header_and_frame_end_times(evaluated):
 
 
 def test_postprocessed_curves_are_the_chain_fitted_on_dev_applied_to_the_raw_ones(evaluated):
-    chains = json.loads((evaluated / "eval/postprocessing.json").read_text())
+    chains = read_chains(evaluated / "eval/postprocessing.json")
     raw = curves(evaluated / "eval/test/predictions")["test_2"]
     final = curves(evaluated / "eval/test/predictions_postprocessed")["test_2"]
     for dimension in ("arousal", "valence"):
-        chain = PostProcessing.from_json(json.dumps(chains[dimension]))
-        np.testing.assert_allclose(chain.apply(raw[dimension]), final[dimension], atol=1e-4)
+        np.testing.assert_allclose(chains[dimension].apply(raw[dimension]), final[dimension], atol=1e-4)
 
 
 def test_pooled_and_per_recording_are_different_things():
@@ -80,11 +81,30 @@ def test_pooled_and_per_recording_are_different_things():
     assert abs(pooled - singly) > 0.05
 
 
-def test_threshold_decides_the_exit_code(audio_run, tmp_path):
+@pytest.mark.parametrize(("threshold", "exit_code"), [(None, 0), (0.3, 0), (0.31, 3)])
+def test_threshold_is_compared_with_the_mean_of_the_two_dimensions(
+    audio_run, tmp_path, monkeypatch, threshold, exit_code
+):
+    metrics = {name: {"ccc_pooled": ccc} for name, ccc in (("arousal", 0.5), ("valence", 0.1))}
+    content = {"test": {"raw": metrics, "postprocessed": metrics, "recordings": 2, "frames": 400}}
+    monkeypatch.setattr("affect.evaluation.evaluate.evaluate", lambda *arguments: content)
+    monkeypatch.setattr("affect.evaluation.report.write_report", lambda *arguments, **options: None)
+    arguments = [] if threshold is None else [f"--fail_under_ccc={threshold}"]
+    assert call_main(eval_command, f"--run_dir={audio_run}", "--partitions=test", *arguments) == exit_code
+
+
+def test_evaluation_again_replaces_the_old_results(evaluated, tmp_path):
     run_dir = tmp_path / "run"
-    shutil.copytree(audio_run, run_dir)
-    assert run_command("eval.py", f"--run_dir={run_dir}", "--fail_under_ccc=0.999").returncode == 3
-    assert run_command("eval.py", f"--run_dir={run_dir}", "--fail_under_ccc=-1").returncode == 0
+    shutil.copytree(evaluated, run_dir)
+    (run_dir / "eval/test/predictions/of_an_older_corpus.csv").write_text("time\n")
+    before = json.loads((run_dir / "eval/test/metrics.json").read_text())
+    assert call_main(eval_command, f"--run_dir={run_dir}", "--partitions=test", "--fail_under_ccc=-1") == 0
+    assert set(curves(run_dir / "eval/test/predictions")) == {"test_1", "test_2"}
+    after = json.loads((run_dir / "eval/test/metrics.json").read_text())
+    for key in ("raw", "postprocessed"):
+        for dimension in ("arousal", "valence"):
+            assert after[key][dimension] == pytest.approx(before[key][dimension], abs=1e-6)
+    assert not list((run_dir / "eval").glob(".*"))
 
 
 def test_report_is_self_contained_and_says_synthetic(evaluated):
@@ -96,37 +116,43 @@ def test_report_is_self_contained_and_says_synthetic(evaluated):
     assert f"{metrics['postprocessed']['arousal']['ccc_pooled']:.3f}" in page
 
 
-def test_report_over_several_systems_with_the_trivial_baseline(evaluated, data_dir, tmp_path):
-    baseline, report = tmp_path / "baseline.json", tmp_path / "report.html"
-    assert run_command(
-        "-m", "affect.evaluation.baseline", f"--data_dir={data_dir}", f"--output={baseline}"
-    ).returncode == 0  # fmt: skip
-    assert set(json.loads(baseline.read_text())) == {"dev", "test"}
-    done = run_command("-m", "affect.evaluation.report", f"--run_dirs={evaluated}", f"--baseline={baseline}",
-                       f"--output={report}")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "trivial baseline" in done.stdout and "trivial baseline" in report.read_text()
+def test_report_over_several_systems_with_the_trivial_baseline(evaluated, data_dir, tmp_path, capsys):
+    scores, page = tmp_path / "baseline.json", tmp_path / "report.html"
+    call_main(baseline, f"--data_dir={data_dir}", f"--output={scores}")
+    content = json.loads(scores.read_text())
+    assert set(content) == {"dev", "test"}
+    assert (content["test"]["recordings"], content["test"]["frames"]) == (2, 400)
+    printed = capsys.readouterr().out
+    assert f"valence {content['test']['postprocessed']['valence']['ccc_pooled']:.3f}" in printed
+    call_main(report, f"--run_dirs={evaluated}", f"--baseline={scores}", f"--output={page}")
+    assert "trivial baseline" in capsys.readouterr().out
+    assert "trivial baseline" in page.read_text()
+
+
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2():
+    done = run_command("eval.py", "--run_dir=nowhere")
+    assert done.returncode == 2
+    (line,) = error_lines(done)
+    assert line == "error: run folder nowhere does not exist; run train.py to create it"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("command", "arguments", "message"),
     [
-        (["eval.py", "--run_dir=nowhere"], "error: run folder nowhere does not exist; train.py writes it"),
-        (["eval.py", "--run_dir=tests"], "error: tests is no run folder: it has no config.json"),
-        (["-m", "affect.evaluation.report", "--run_dirs=nowhere", "--output=x.html"], "nowhere"),
-        (["-m", "affect.serving.export", "--run_dir=nowhere", "--output_dir=x"], "run folder nowhere does not exist"),
+        (eval_command, ["--run_dir=tests"], "tests is not a run folder: it has no config.json"),
+        (report, ["--run_dirs=nowhere", "--output=x.html"], "nowhere"),
+        (export, ["--run_dir=nowhere", "--output_dir=x"], "run folder nowhere does not exist"),
     ],
 )
-def test_commands_on_folders_that_are_not_there(arguments, message):
-    done = run_command(*arguments)
-    assert done.returncode == 2
-    (line,) = error_lines(done)
-    assert message in line
+def test_commands_on_folders_that_do_not_exist(command, arguments, message):
+    with pytest.raises(UserError, match=message):
+        call_main(command, *arguments)
 
 
-def test_unknown_partition_is_refused(audio_run):
+def test_unknown_partition_is_refused_before_tensorflow_is_imported(audio_run):
     done = run_command("eval.py", f"--run_dir={audio_run}", "--partitions=dev,exam")
-    assert done.returncode == 2 and "takes train, dev and test" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr == "error: --partitions=dev,exam: expected any of train, dev and test\n"
 
 
 def test_weights_of_another_architecture_are_refused(audio_run, tmp_path):
@@ -135,40 +161,5 @@ def test_weights_of_another_architecture_are_refused(audio_run, tmp_path):
     config = json.loads((copy / "config.json").read_text())
     config["model"]["lstm_units"] = [32, 32]
     (copy / "config.json").write_text(json.dumps(config))
-    done = run_command("eval.py", f"--run_dir={copy}")
-    assert done.returncode == 2 and "best.weights.h5 does not fit the network" in done.stderr
-
-
-SERVE = """
-import sys
-sys.modules["affect"] = None  # importing the package would fail
-sys.modules["keras"] = None
-import numpy as np, tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-serve = model.signatures["serving_default"]
-audio = np.load(sys.argv[2])
-np.save(sys.argv[3], serve(audio=tf.constant(audio))["predictions"].numpy())
-for batch, time in ((1, 1), (3, 17)):
-    assert serve(audio=tf.zeros((batch, time, 640)))["predictions"].shape == (batch, time, 2)
-"""
-
-
-def test_exported_model_runs_without_this_package_and_equals_the_network(audio_run, tmp_path):
-    done = run_command("-m", "affect.serving.export", f"--run_dir={audio_run}", f"--output_dir={tmp_path}/export")
-    assert done.returncode == 0, done.stderr
-    trained = TrainedNetwork.load(audio_run)
-    experiment = trained.run.read_config()
-    manifest = open_data(experiment)
-    inputs, _, _ = next(iter(evaluation_dataset(experiment, manifest, manifest.partition("test"), 2)))
-    np.save(tmp_path / "audio.npy", inputs["audio"].numpy())
-    served = subprocess.run(
-        [sys.executable, "-c", SERVE, f"{tmp_path}/export", f"{tmp_path}/audio.npy", f"{tmp_path}/out.npy"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert served.returncode == 0, served.stderr
-    # Two graphs of the same kernels: the order of additions may differ, no more.
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), trained.network(inputs), atol=1e-5)
-    contract = json.loads((tmp_path / "export/affect.json").read_text())
-    assert contract["standardise"] == "recording" and contract["sample_rate_hz"] == 16_000
-    again = run_command("-m", "affect.serving.export", f"--run_dir={audio_run}", f"--output_dir={tmp_path}/export")
-    assert again.returncode == 2 and "--overwrite" in again.stderr
+    with pytest.raises(UserError, match="best.weights.h5 does not fit the network"):
+        call_main(eval_command, f"--run_dir={copy}")
