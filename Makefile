@@ -1,9 +1,12 @@
-# make demo    set-up and the whole chain on the synthetic corpus, ends with a report
-# make test    set-up, lint, import contracts, tests          make test TF=latest: on the newest TensorFlow
-# make clean   removes what demo and tests made, not the environments
+# make demo        sets up, then runs the whole chain on the synthetic corpus; ends with a report
+# make test        sets up, then runs lint, types, import contracts and tests
+# make lint        sets up, then runs only lint, types and import contracts
+# make format      sets up, then formats the code and applies the linter's fixes
+# make test-wheel  sets up, then installs the wheel in an empty environment and runs the whole chain there
+# make clean       removes what demo and tests made, but not the environments
 #
-# Variables: PYTHON=python3.12 chooses the interpreter, TF=latest the newest TensorFlow (its own environment),
-# SLOW=1 adds the tests that take minutes.
+# Variables: PYTHON=python3.12 chooses the interpreter. TF=latest uses the newest TensorFlow, in an environment of its
+# own, and runs only the tests that depend on TensorFlow. SLOW=1 adds the tests that take minutes.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -18,7 +21,7 @@ EXTRAS := dev
 else
 VENV := .venv
 CONSTRAINTS := constraints/$(PYTHON_VERSION).txt
-EXTRAS := io,io_tests,dev
+EXTRAS := io,io-tests,dev
 endif
 
 BIN := $(VENV)/bin
@@ -27,20 +30,20 @@ INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 RECORDS := data/demo/records
 RUNS := runs/demo
 
-.PHONY: help setup lint test demo control clean constraints
+.PHONY: help setup lint format test test-wheel demo clean constraints
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
+	@sed -n "/^SHELL/q;s/^# \{0,1\}//p" Makefile
 
 setup: $(INSTALLED)
 
-# Modules are compiled when they are first imported, and kept: pip would compile thousands that nobody imports, and
-# where nothing may be kept every command compiles TensorFlow anew.
+# Modules are compiled and cached on their first import. Compiling at installation would also cover thousands of
+# modules that nothing imports, and without the cache every command compiles TensorFlow again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The environment is complete or its stamp is missing.
+# The stamp is written last, so that an incomplete environment is built again.
 $(INSTALLED): setup.py constraints/*.txt
 	@case "$(PYTHON_VERSION)" in 3.11|3.12|3.13) ;; *) \
-	  echo "error: $(PYTHON) is $(if $(PYTHON_VERSION),Python $(PYTHON_VERSION),no Python); TensorFlow has wheels for 3.11 to 3.13. Try: make PYTHON=python3.12 ..." >&2; exit 2;; esac
+	  echo "error: $(PYTHON) is $(if $(PYTHON_VERSION),Python $(PYTHON_VERSION),not a Python); TensorFlow has wheels for 3.11 to 3.13. Try: make PYTHON=python3.12 ..." >&2; exit 2;; esac
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
@@ -48,10 +51,28 @@ $(INSTALLED): setup.py constraints/*.txt
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/lint-imports
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+PYTEST_FLAGS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+
+ifeq ($(TF),latest)
+# Lint, types and the tests that do not depend on TensorFlow run in the default environment.
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --tensorflow-only $(if $(SLOW),--slow)
+else
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(if $(SLOW),--slow)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(if $(SLOW),--slow)
+endif
+
+test-wheel: setup
+	$(BIN)/python -m pytest --slow tests/test_packaging.py -k empty_environment
 
 demo: setup
 	rm -rf data/demo $(RUNS)
@@ -71,9 +92,9 @@ demo: setup
 clean:
 	rm -rf data/demo $(RUNS) .pytest_cache .ruff_cache .import_linter_cache
 
-# Resolves the constraints anew, for Linux on x86-64; needs uv on the PATH.
+# Resolves the constraints again, for Linux on x86-64; needs uv on the PATH.
 constraints:
 	for version in 3.11 3.12 3.13; do \
-	  uv pip compile setup.py --extra io --extra io_tests --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
+	  uv pip compile setup.py --extra io --extra io-tests --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
 	  uv pip compile setup.py --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version-latest.txt; \
 	done

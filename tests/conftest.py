@@ -1,6 +1,6 @@
-"""Shared fixtures: one tiny synthetic corpus, its shards, and a briefly trained run, made once for all test processes.
+"""Options of the test run, and fixtures that all tests share: a tiny corpus, its shards, a briefly trained run.
 
-Tests copy what they change.
+The fixtures are made once per test run, not once per process. Tests copy what they change.
 """
 
 import os
@@ -11,20 +11,55 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import made_once, run_command, train_flags
+from affect.learning import train_command
+from tests.helpers import expected_skips
+from tests.helpers.commands import made_once, train_flags
+from tests.helpers.in_process import call_main
 from tfrecords_tools.corpora.layouts import find_corpus
-from tfrecords_tools.make_tfrecords import make_tfrecords
+from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shards import Preprocessing
 from tfrecords_tools.synthetic.corpus import SyntheticConfig, write_corpus
 
+# Tests of code that does not depend on TensorFlow: parsers, layouts, media decoders, post-processing, packaging. They
+# run in the default environment only. The newest TensorFlow still makes shards, for instance in the fixture `data_dir`.
+WITHOUT_TENSORFLOW = (
+    "evaluation/test_postprocess.py",
+    "media/test_audio_and_video.py",
+    "media/test_recording.py",
+    "media/test_tables.py",
+    "tfrecords_tools/test_gold_standard.py",
+    "tfrecords_tools/test_labels.py",
+    "tfrecords_tools/test_layouts.py",
+    "tfrecords_tools/test_malformed.py",
+    "tfrecords_tools/test_restart.py",
+    "tfrecords_tools/test_synchrony.py",
+    "test_cli.py",
+    "test_config.py",
+    "test_figures.py",
+    "test_metrics.py",
+    "test_packaging.py",
+    "test_presets.py",
+    "test_skips.py",
+)
+
 
 def pytest_addoption(parser):
-    """`--slow` runs what takes minutes."""
     parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+    parser.addoption("--tensorflow-only", action="store_true", help="leave out tests that do not depend on TensorFlow")
+
+
+def pytest_configure(config):
+    expected_skips.pytest_configure(config)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skips slow tests unless asked for."""
+    left_out = {Path(__file__).parent / name for name in WITHOUT_TENSORFLOW}
+    missing = sorted(str(path) for path in left_out if not path.is_file())
+    if missing:
+        raise pytest.UsageError(f"WITHOUT_TENSORFLOW in tests/conftest.py names missing files: {', '.join(missing)}")
+    if config.getoption("--tensorflow-only"):
+        config.hook.pytest_deselected(items=[item for item in items if item.path in left_out])
+        items[:] = [item for item in items if item.path not in left_out]
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
@@ -53,7 +88,6 @@ def audio_run(data_dir, tmp_path_factory, worker_id) -> Path:
     """A run folder of the demo preset's audio network after two short epochs."""
 
     def make(path):
-        trained = run_command("train.py", *train_flags(data_dir, path))
-        assert trained.returncode == 0, trained.stderr
+        assert not call_main(train_command, *train_flags(data_dir, path))
 
     return made_once(tmp_path_factory, worker_id, "audio_run", make)

@@ -1,4 +1,4 @@
-"""What many tests do: run a command as a user would, read its errors, read shards back, make a folder once."""
+"""Helpers of many tests: run a command as a user would, read its errors, read shards, make a folder once."""
 
 import fcntl
 import re
@@ -20,9 +20,9 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def error_lines(done: subprocess.CompletedProcess) -> list[str]:
-    """What a command wrote to stderr, without progress bars and without TensorFlow's own notices.
+    """Returns what a command wrote to stderr, without progress bars and without TensorFlow's own notices.
 
-    TensorFlow 2.21 prints some while it is imported, before any setting can silence it.
+    TensorFlow 2.21 prints some while it is imported, and no setting silences them.
     """
     notice = re.compile(r"WARNING: All log messages before absl|[IWE]0000 ")
     lines = done.stderr.replace("\r", "\n").splitlines()
@@ -30,7 +30,7 @@ def error_lines(done: subprocess.CompletedProcess) -> list[str]:
 
 
 def read_recording(data_dir: Path, name: str) -> dict[str, np.ndarray]:
-    """All records of one recording, concatenated."""
+    """Returns all records of one recording, concatenated."""
     import tensorflow as tf
 
     from affect.data.records import parse
@@ -45,7 +45,10 @@ def read_recording(data_dir: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def made_once(tmp_path_factory, worker_id: str, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first process to ask for it makes; pytest-xdist gives every process its own session."""
+    """Returns a folder that is made once per test run, by the first process that needs it.
+
+    Session fixtures alone are not enough: with pytest-xdist, every process has a session of its own.
+    """
     base = tmp_path_factory.getbasetemp()
     path = (base if worker_id == "master" else base.parent) / name
     with open(path.with_suffix(".lock"), "w") as lock:
@@ -58,7 +61,7 @@ def made_once(tmp_path_factory, worker_id: str, name: str, make: Callable[[Path]
 
 
 def train_flags(data_dir: Path, run_dir: Path, *more: str) -> list[str]:
-    """Flags of a training run of seconds."""
+    """Returns the flags of a training run that takes seconds."""
     return [
         "--preset=demo", "--modality=audio", f"--data_dir={data_dir}", f"--run_dir={run_dir}",
         "--set=train.epochs=2", "--set=train.batch_size=2", "--set=data.window_frames=50", *more,
