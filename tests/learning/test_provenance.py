@@ -6,16 +6,16 @@ import pytest
 
 from affect.errors import UserError
 from affect.learning import train_command
-from tests.helpers.commands import error_lines, run_command, train_flags
+from tests.helpers.commands import train_flags
 from tests.helpers.in_process import call_main
 
 
 def test_fresh_never_continues(audio_run, data_dir):
-    done = run_command("train.py", *train_flags(data_dir, audio_run, "--fresh"))
-    assert done.returncode == 2
-    assert error_lines(done) == [
-        f"error: {audio_run} is not empty, and --fresh never overwrites; delete it or use another --run_dir"
-    ]
+    with pytest.raises(UserError) as caught:
+        call_main(train_command, *train_flags(data_dir, audio_run, "--fresh"))
+    assert str(caught.value) == (
+        f"{audio_run} is not empty, and --fresh never overwrites; delete it or use another --run_dir"
+    )
 
 
 def test_another_experiment_does_not_overwrite_a_run(audio_run, data_dir):

@@ -12,6 +12,8 @@ from affect.data.manifest import read_manifest
 from affect.errors import UserError
 from affect.media.arff import read_arff
 from tests.helpers.commands import error_lines, read_recording, run_command
+from tests.helpers.in_process import call_main
+from tfrecords_tools import inspect_tfrecords
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.inspection import inspect
 from tfrecords_tools.pipeline import make_tfrecords
@@ -71,7 +73,8 @@ def test_labels_start_at_the_end_of_the_first_frame(data_dir, corpus_dir):
 
 
 def test_two_runs_write_the_same_bytes(corpus_dir, data_dir, tmp_path):
-    make_tfrecords(find_corpus(str(corpus_dir)), tmp_path / "again", Preprocessing(), processes=1)
+    """In this process, as the fixture does, and in a pool of two."""
+    make_tfrecords(find_corpus(str(corpus_dir)), tmp_path / "again", Preprocessing(), processes=2)
     first = {path.relative_to(data_dir): path.read_bytes() for path in data_dir.rglob("*") if path.is_file()}
     second = {
         path.relative_to(tmp_path / "again"): path.read_bytes()
@@ -146,8 +149,8 @@ def test_inspect_refuses_a_crop_that_is_not_rgb_of_the_right_size(data_dir, tmp_
         inspect(copy)
 
 
-def test_inspect_prints_a_summary_of_each_partition(data_dir):
-    shown = run_command("-m", "tfrecords_tools.inspect_tfrecords", f"--data_dir={data_dir}")
-    assert shown.returncode == 0
-    assert "avec2016 corpus (synthetic, 25 fps, 16000 Hz, 96 x 96 crops)" in shown.stdout
-    assert "train    2 recordings,      400 frames,    0.3 min" in shown.stdout
+def test_inspect_prints_a_summary_of_each_partition(data_dir, capsys):
+    assert not call_main(inspect_tfrecords, f"--data_dir={data_dir}")
+    shown = capsys.readouterr().out
+    assert "avec2016 corpus (synthetic, 25 fps, 16000 Hz, 96 x 96 crops)" in shown
+    assert "train    2 recordings,      400 frames,    0.3 min" in shown
