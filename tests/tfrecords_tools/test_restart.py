@@ -12,7 +12,7 @@ import time
 import pytest
 
 from affect.errors import UserError
-from tests.helpers.commands import REPOSITORY, run_command
+from tests.helpers.commands import REPOSITORY, made_once, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shard_folder import OutputFolder
@@ -29,21 +29,37 @@ def start(corpus_dir, output_dir):
     command = [sys.executable, "-m", "tfrecords_tools.make_tfrecords", f"--corpus_dir={corpus_dir}",
                f"--output_dir={output_dir}"]  # fmt: skip
     return subprocess.Popen(
-        command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=REPOSITORY, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # A test run in the background of a shell ignores interrupts, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def finish(corpus_dir, output_dir, **options):
     return make_tfrecords(find_corpus(str(corpus_dir)), output_dir, Preprocessing(), processes=1, **options)
 
 
-def test_killed_while_a_shard_an_entry_and_the_manifest_are_written(corpus_dir, data_dir, tmp_path):
+@pytest.fixture(scope="session")
+def killed(corpus_dir, tmp_path_factory, worker_id):
+    """A folder after three kills: while a shard, the entry of a recording, and the manifest were being written."""
+
+    def make(output):
+        names = ("-00001.tfrecord", "dev_1.json", "manifest.json")
+        done = run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), *names)
+        assert done.returncode == 0, done.stderr
+        # Each line: the signal that ended the process, recordings finished by then, whether there was a manifest.
+        assert [line for line in done.stdout.splitlines() if line.startswith("9 ")] == [
+            "9 0 False",
+            "9 2 False",
+            "9 6 False",
+        ]
+
+    return made_once(tmp_path_factory, worker_id, "killed", make)
+
+
+def test_killed_while_a_shard_an_entry_and_the_manifest_are_written(killed, corpus_dir, data_dir, tmp_path):
     output = tmp_path / "records"
-    for name, finished in (("-00001.tfrecord", 0), ("dev_1.json", 2), ("manifest.json", 6)):
-        done = run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), name)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert not (output / "manifest.json").exists()
-        assert len(list((output / ".unfinished/recordings").glob("[a-z]*.json"))) == finished
+    shutil.copytree(killed, output)
     written = {path: path.stat().st_mtime_ns for path in output.glob("*/*.tfrecord")}
     assert not finish(corpus_dir, output)
     assert {path: path.stat().st_mtime_ns for path in written} == written
@@ -75,10 +91,10 @@ def test_workers_end_with_their_parent(corpus_dir, tmp_path, signal_sent):
         time.sleep(0.1)
 
 
-def test_a_recording_whose_files_have_changed_is_made_again(corpus_dir, tmp_path):
+def test_a_recording_whose_files_have_changed_is_made_again(killed, corpus_dir, tmp_path):
     tree, output = tmp_path / "corpus", tmp_path / "records"
-    shutil.copytree(corpus_dir, tree)
-    run_command("-m", "tests.helpers.killed_while_writing", str(tree), str(output), "manifest.json")
+    shutil.copytree(corpus_dir, tree)  # keeps the times of the files
+    shutil.copytree(killed, output)
     before = {path: path.read_bytes() for path in output.glob("*/*.tfrecord")}
     shutil.copy(tree / "recordings_audio/train_2.wav", tree / "recordings_audio/train_1.wav")
     finish(tree, output)
@@ -135,9 +151,9 @@ def test_files_of_other_programs_are_never_deleted(corpus_dir, data_dir, tmp_pat
         finish(corpus_dir, "")
 
 
-def test_a_finished_recording_whose_shards_are_missing_is_made_again(corpus_dir, data_dir, tmp_path):
+def test_a_finished_recording_whose_shards_are_missing_is_made_again(killed, corpus_dir, data_dir, tmp_path):
     output = tmp_path / "records"
-    run_command("-m", "tests.helpers.killed_while_writing", str(corpus_dir), str(output), "manifest.json")
+    shutil.copytree(killed, output)
     shutil.rmtree(output / "train")
     (output / "dev/dev_1-00000-of-00001.tfrecord").write_bytes(b"")
     (output / ".unfinished/recordings/dev_2.json").write_text('{"entry": [1], "made_of": {}}')
@@ -167,7 +183,7 @@ def test_a_folder_is_the_same_after_twenty_kills(corpus_dir, data_dir, tmp_path)
             if kills % 7 == 0:
                 helper = "tests.helpers.killed_while_writing"
                 done = run_command("-m", helper, str(corpus_dir), str(output), "manifest.json")
-                assert done.returncode == -signal.SIGKILL
+                assert done.stdout.startswith("9 ")
                 while_writing += 1
                 print(f"kill {kills}: while the manifest was being written")
                 break
