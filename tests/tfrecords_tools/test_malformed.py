@@ -290,7 +290,7 @@ def test_a_failed_recording_is_reported_the_others_are_kept_and_the_exit_code_is
     rows = [ROW, "ben,dev,,anna.mp4,labels/anna.csv", "carla,dev,,broken.mp4,labels/anna.csv"]
     trees.write_lines(root / "corpus.csv", ["recording,partition,audio,video,labels", *rows])
     command = ["-m", "tfrecords_tools.make_tfrecords", f"--corpus_dir={root}", f"--output_dir={tmp_path}/records"]
-    done = run_command(*command)
+    done = run_command(*command, "--processes=1")
     assert done.returncode == 2
     (line,) = error_lines(done)
     assert line.startswith("error: 1 of 3 recording(s) failed: carla: ") and "broken.mp4: cannot be decoded" in line
