@@ -1,11 +1,11 @@
-"""Files on this machine, on object stores and on web servers, behind one set of functions.
+"""Functions for files on this machine, on object stores and on web servers.
 
     s3://BUCKET/...     tensorflow-io (extra `io`): AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION; S3_ENDPOINT
     http(s)://HOST/...  tensorflow-io; read-only, and folders cannot be listed
     gs://BUCKET/...     TensorFlow itself
     az://, hdfs://      tensorflow-io; untested
 
-Every other path is local and never loads TensorFlow. Paths are strings, because pathlib would turn `//` into `/`.
+Every other path is local and needs no TensorFlow. Paths are strings, because pathlib would turn `//` into `/`.
 """
 
 import json
@@ -54,7 +54,7 @@ def absolute(path: str) -> str:
 
 
 def local_folder(path: str, flag: str) -> Path:
-    """Returns the path if it is local, as run folders must be: HDF5 and CSV files in them are changed in place.
+    """Returns the path if it is local, as run folders must be: their HDF5 and CSV files are changed in place.
 
     Raises:
       UserError: the path is remote.
@@ -105,7 +105,7 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def stamp(path: str) -> tuple[int, int]:
-    """Returns size in bytes and modification time in ns, which show whether a file has changed."""
+    """Returns size in bytes and modification time in ns (0 on web servers), to detect changes of a file."""
     if not is_remote(path):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
@@ -138,7 +138,7 @@ def fetch(path: str, local: Path) -> None:
 
 
 def put(local: Path, path: str) -> None:
-    """Copies (remote) or moves (local) a file to its final path, where it appears completely or not at all."""
+    """Uploads (remote) or moves (local) a file to its final path, where it appears completely or not at all."""
     if is_remote(path):
         _call_remote("written", path, lambda files: files.copy(str(local), path, overwrite=True))
         return
@@ -158,7 +158,7 @@ def remove(path: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Checks early that a place can be written to.
+    """Checks that a path is not read-only and that its file system can be loaded; writes nothing.
 
     Raises:
       UserError: the path is on a web server, or needs an extra that is not installed.
@@ -174,11 +174,12 @@ def read_json(path: str | Path, kind: type[T] = dict, hint: str = "") -> T:
 
     Args:
       path: the file.
-      kind: a `msgspec.Struct` or a plain type; with `forbid_unknown_fields` a Struct refuses unknown keys.
-      hint: what the error adds if the file does not exist.
+      kind: a `msgspec.Struct` or a plain type; a Struct with `forbid_unknown_fields` rejects unknown keys.
+      hint: advice appended to the error message if the file does not exist.
 
     Raises:
-      UserError: the file does not exist, is not JSON, or does not fit the type; names the file and the field.
+      UserError: the file does not exist, is not JSON, or does not fit the type; the message names the file and
+        the field.
     """
     if not exists(str(path)):
         raise UserError(f"{path} does not exist" + (f"; {hint}" if hint else ""))
@@ -186,18 +187,18 @@ def read_json(path: str | Path, kind: type[T] = dict, hint: str = "") -> T:
 
 
 def decode_json(content: bytes | str, kind: type[T], source: str) -> T:
-    """Returns JSON text as a typed value; `source` names the text in errors, `kind` is that of `read_json`.
+    """Decodes JSON text as a typed value; `kind` is as in `read_json`, and errors call the text `source`.
 
     Raises:
       UserError: the text is not JSON or does not fit the type.
     """
     try:
-        # Not msgspec.json, which refuses the lone surrogates that stand for file names that are not UTF-8.
+        # Not msgspec.json: it rejects lone surrogates, which stand for the bytes of file names that are not UTF-8.
         return msgspec.convert(json.loads(content), kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{source}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{source}: not JSON ({error})") from error
+        raise UserError(f"{source}: the text is not JSON ({error})") from error
 
 
 def encode_json(content: Any) -> str:
@@ -218,7 +219,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     block raises, it is kept and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix must stay last: Keras and others choose the format by it. `remove_leftovers` relies on these forms.
+    # Keep the suffix: Keras and others infer the file format from it. `remove_leftovers` matches these names.
     temporary, replaced = (path.with_name(f".{os.getpid()}{mark}{path.name}") for mark in ".~")
     remove(str(temporary))  # in a container, a killed process may have had the same id
     try:
@@ -238,11 +239,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Removes what a killed process left in a folder (see `atomic_write`); restores a folder that it was replacing.
+    """Removes what a killed process left in a folder (see `atomic_write`); restores a folder that was being replaced.
 
     Args:
-      folder: where it wrote; no other process may be writing there now.
-      name: final name of what it wrote; empty for everything in the folder.
+      folder: folder to clean; no other process may be writing there.
+      name: final name of the file or folder whose leftovers to remove; empty for all leftovers.
     """
     for leftover in sorted(folder.glob(".*")):
         form = re.fullmatch(r"\.\d+([.~])(.+)", leftover.name)
@@ -255,7 +256,7 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
 
 def file_system(path: str) -> ModuleType:
-    """Returns TensorFlow's file functions, able to handle the path's scheme.
+    """Returns TensorFlow's file functions after loading what the path's scheme needs.
 
     Raises:
       UserError: the scheme needs tensorflow-io, which is missing or was built for another TensorFlow.
@@ -277,7 +278,7 @@ def file_system(path: str) -> ModuleType:
 
 
 def _call_remote(action: str, path: str, call: Callable[[ModuleType], T]) -> T:
-    """Returns `call(file_system(path))`; an error of the other machine becomes a `UserError` of one line."""
+    """Returns `call(file_system(path))`; turns TensorFlow's errors into a `UserError`."""
     import tensorflow as tf
 
     try:

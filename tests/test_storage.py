@@ -206,9 +206,9 @@ def test_json_is_written_indented_and_escaped_and_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"point\.json: not JSON \("),
-        ("[" * 100_000, r"point\.json: not JSON \("),
-        ("7" * 5_000, r"point\.json: not JSON \("),
+        ("{", r"point\.json: the text is not JSON \("),
+        ("[" * 100_000, r"point\.json: the text is not JSON \("),
+        ("7" * 5_000, r"point\.json: the text is not JSON \("),
         ("[]", r"point\.json: Expected `object`, got `array`"),
         ('{"x": "far"}', r"point\.json: Expected `int`, got `str` - at `\$\.x`"),
         ('{"x": 1, "y": 2}', r"point\.json: Object contains unknown field `y`"),

@@ -1,17 +1,17 @@
-"""The output folder of make_tfrecords, which is either complete, or marked as unfinished and can be continued.
+"""The output folder of make_tfrecords: either complete, or marked as unfinished so that a later run can continue it.
 
     OUTPUT_DIR/
-      manifest.json                  written last: with it the folder is complete
+      manifest.json                  written last; its presence means that the folder is complete
       train/ dev/ test/              shards, each moved here when it is complete
       features/ contact_sheets/
       .unfinished/                   removed once the manifest is written
         settings.json                the settings of the shards
-        recordings/{recording}.json  one per finished recording: its manifest entry, and what it was made of
+        recordings/{recording}.json  one per finished recording: its manifest entry and its source files
         staging-{process}/           shards that are being written (a temporary folder for object stores)
         lock                         held by the run that is writing
 
-The same command continues a run that was killed at any point, and the result has the same bytes. A recording whose
-files have changed in the meantime is made again.
+The same command continues a run that was killed at any point, and the result is byte-identical to that of an
+uninterrupted run. A recording whose source files have changed in the meantime is converted again.
 """
 
 import fcntl
@@ -39,11 +39,11 @@ _OURS = dict.fromkeys(PARTITIONS, ".tfrecord") | {"features": ".h5", "contact_sh
 
 
 class MadeOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a recording is made of; if it is equal in two runs with the same settings, so are the shards.
+    """Sources of a recording's shards; equal sources and equal settings give equal shards.
 
     Attributes:
       partition, subject, audio, video: as in `tfrecords_tools.corpora.recording.Recording`.
-      files: size in bytes and time of the last change in ns of every file, by path relative to the corpus folder.
+      files: by path relative to the corpus folder, each file's size in bytes and modification time in ns.
     """
 
     partition: str
@@ -62,7 +62,7 @@ class _FinishedRecording(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """A folder of shards that is being written. It can be pickled: every worker process has its own copy.
+    """A folder of shards that is being written. It can be pickled, because every worker process gets a copy.
 
     Attributes:
       path: path of the folder, local or on an object store.
@@ -71,7 +71,7 @@ class OutputFolder:
     path: str
 
     def start(self, settings: dict[str, Any], overwrite: bool) -> bool:
-        """Prepares the folder for writing, after checking that this destroys nothing that should be kept.
+        """Prepares the folder for writing, after checking that nothing is deleted that should be kept.
 
         Args:
           settings: the settings of the shards.
@@ -81,7 +81,8 @@ class OutputFolder:
           Whether the folder is already complete.
 
         Raises:
-          UserError: make_tfrecords did not write the folder, or it holds shards with other settings.
+          UserError: make_tfrecords did not write the folder, or it holds shards with other settings and
+            `overwrite` is False.
         """
         storage.check_writable(self.path)
         complete, unfinished = self._read(MANIFEST_NAME), self._read(f"{_UNFINISHED}/settings.json")
@@ -97,7 +98,7 @@ class OutputFolder:
                 "--overwrite, or choose another --output_dir"
             )
         if complete is not None and not overwrite:
-            storage.remove(storage.join(self.path, _UNFINISHED))  # a run was killed after it wrote the manifest
+            storage.remove(storage.join(self.path, _UNFINISHED))  # left by a run killed after writing the manifest
             return True
         if overwrite and (complete is not None or unfinished != settings):
             self._clear()
@@ -124,7 +125,10 @@ class OutputFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
-            raise UserError(f"{self.path}: another make_tfrecords is writing into this folder") from error
+            raise UserError(
+                f"{self.path}: another make_tfrecords is writing into this folder; wait for it, or choose another "
+                "--output_dir"
+            ) from error
         try:
             yield
         finally:
@@ -137,8 +141,8 @@ class OutputFolder:
     def finished(self, name: str, made_of: MadeOf) -> RecordingEntry | None:
         """Returns the entry of a recording that an earlier run finished from the same files.
 
-        None means that the recording must be made (again): it is not finished, it was made of other files, or its
-        shards or its entry are missing or damaged.
+        None means that the recording must be converted (again): it is not finished, its source files have changed, or
+        its shards or its entry are missing or damaged.
         """
         content = self._read(f"{_FINISHED}/{name}.json")
         if content is None:
@@ -190,7 +194,7 @@ class OutputFolder:
         if not storage.is_remote(self.path):
             # Only temporary manifests: the folder may hold other people's hidden files.
             for leftover in Path(self.path).glob(f".*.{MANIFEST_NAME}"):
-                leftover.unlink()  # a killed run was writing it
+                leftover.unlink()  # left by a run that was killed while writing it
 
     def abandon(self) -> None:
         """Removes the traces of a run that finished no recording."""
@@ -202,11 +206,11 @@ class OutputFolder:
         path = Path(self.path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{self.path} is a file; choose another --output_dir")
-        # The folder `.unfinished` may be there: our own lock, or a run that was killed before it wrote its settings.
+        # `.unfinished` does not count: it may hold only our lock, or come from a run killed before it wrote settings.
         return path.is_dir() and any(item.name != _UNFINISHED for item in path.iterdir())
 
     def _clear(self) -> None:
-        """Removes everything that make_tfrecords wrote, the manifest first, and no other files."""
+        """Removes everything that make_tfrecords wrote, starting with the manifest; keeps all other files."""
         for name in (MANIFEST_NAME, _UNFINISHED):
             storage.remove(storage.join(self.path, name))
         self._remove_ours(expected=set())
@@ -244,7 +248,7 @@ class OutputFolder:
         try:
             return storage.read_json(path, dict[str, Any])
         except UserError as error:
-            raise UserError(f"{error}; make_tfrecords did not write this file, choose another --output_dir") from error
+            raise UserError(f"{error}; make_tfrecords did not write this file; choose another --output_dir") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Plans which frames form a window and which worker reads it, from the manifest alone; no shard is read.
+"""Plans which frames form a window and which worker reads it. Uses only the manifest; no shard is read.
 
 All random choices are functions of (seed, epoch, worker), so an interrupted run continues exactly where it stopped.
 """
@@ -63,13 +63,13 @@ class EpochPlan(NamedTuple):
 
     @classmethod
     def draw(cls, seed: int, epoch: int, share: Share, recordings: int) -> "EpochPlan":
-        """Draws the plan, as a pure function of the arguments; `recordings` is the number that the worker has."""
+        """Draws the plan, a pure function of the arguments; `recordings` is the worker's number of recordings."""
         rng = np.random.default_rng([seed, epoch, 1 + share.worker])
         return cls(rng.permutation(recordings), *(int(seed) for seed in rng.integers(2**31, size=2)))
 
 
 def with_delayed_labels(entries: list[RecordingEntry], delay_frames: int) -> list[RecordingEntry]:
-    """Returns the entries without their last frames, since the delayed labels of these lie beyond the end.
+    """Returns the entries without their last `delay_frames` frames, whose delayed labels lie beyond the end.
 
     Raises:
       UserError: a recording is not longer than the delay.
@@ -78,7 +78,7 @@ def with_delayed_labels(entries: list[RecordingEntry], delay_frames: int) -> lis
         if entry.frames <= delay_frames:
             raise UserError(
                 f"recording {entry.name} has {entry.frames} frames; a label delay of {delay_frames} frames "
-                "(data.label_delay_secs) leaves none"
+                "leaves none; reduce data.label_delay_secs"
             )
     return [replace(entry, frames=entry.frames - delay_frames) for entry in entries]
 
@@ -109,7 +109,10 @@ def training_windows(entries: list[RecordingEntry], window_frames: int, seed: in
 
 
 def steps_per_epoch(entries: list[RecordingEntry], window_frames: int, batch_size: int, workers: int = 1) -> int:
-    """Returns how many full global batches every epoch has at any offsets and for every worker; at least one."""
+    """Returns the number of steps per epoch, at least 1.
+
+    Whatever offsets are drawn, every worker has enough windows for this many global batches.
+    """
 
     def min_windows(share: list[RecordingEntry]) -> int:
         return sum((entry.frames - _largest_offset(entry, window_frames)) // window_frames or 1 for entry in share)
@@ -119,7 +122,7 @@ def steps_per_epoch(entries: list[RecordingEntry], window_frames: int, batch_siz
 
 
 def _largest_offset(entry: RecordingEntry, window_frames: int) -> int:
-    """Returns the largest offset; a larger one would drop a window without need, or the only window."""
+    """Returns the largest offset; a larger one would needlessly drop a window, or even the only one."""
     return min(window_frames - 1, max(entry.frames - window_frames, 0))
 
 

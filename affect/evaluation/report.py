@@ -1,7 +1,7 @@
-r"""Compares evaluated runs: one self-contained HTML page, and a table on the terminal.
+r"""Compares evaluated runs in a self-contained HTML page, and prints a table of their scores.
 
 The page holds the CCCs of all systems side by side, the fitted post-processing, training curves, and predictions
-drawn over the gold standard. It loads no other file.
+drawn over the gold standard. It loads no external files.
 
 Example:
   python -m affect.evaluation.report --run_dirs=runs/audio,runs/video,runs/audiovisual --output=runs/report.html
@@ -29,9 +29,9 @@ def write_report(run_dirs: list[Path], output: Path, baseline: Path | None = Non
     """Writes the HTML page.
 
     Args:
-      run_dirs: evaluated run folders, in the order of the table.
+      run_dirs: evaluated run folders, in the order in which the table lists them.
       output: HTML file to write.
-      baseline: JSON file of `affect.evaluation.baseline`, shown in the same table.
+      baseline: JSON file that `affect.evaluation.baseline` wrote; its scores are added to the table.
       title: heading of the page.
 
     Raises:
@@ -79,7 +79,7 @@ def tables(run_dirs: list[Path], baseline: Path | None = None) -> dict[str, dict
 def as_text(metrics: dict[str, dict], partition: str, synthetic: bool) -> str:
     """Returns a plain-text table of one partition's pooled CCCs, post-processed and raw."""
     corpus = "SYNTHETIC corpus, " if synthetic else ""
-    lines = [f"{corpus}{partition}: pooled CCC, post-processed on dev (raw in brackets)"]
+    lines = [f"{corpus}{partition}: pooled CCC with the post-processing fitted on dev (raw in brackets)"]
     lines.append(f"  {'system':<18}" + "".join(f"{name:>18}" for name in DIMENSIONS))
     for system, content in metrics.items():
         cells = [
@@ -134,16 +134,14 @@ def _run_pictures(run: RunFolder, frame_rate_hz: float) -> dict:
 
 def define_flags() -> None:
     """Declares the flags of this command."""
-    flags.DEFINE_list(
-        "run_dirs", None, "Evaluated run folders, separated by commas, in the order of the table.", required=True
-    )
+    flags.DEFINE_list("run_dirs", None, "Evaluated run folders, comma-separated, in table order.", required=True)
     flags.DEFINE_string("output", None, "HTML file to write.", required=True)
-    flags.DEFINE_string("baseline", None, "JSON file of affect.evaluation.baseline, added to the table.")
+    flags.DEFINE_string("baseline", None, "JSON file from affect.evaluation.baseline; adds its scores to the table.")
     flags.DEFINE_string("title", "Affect", "Heading of the page.")
 
 
 def main() -> None:
-    """Passes the flags to `write_report`, and prints the table."""
+    """Writes the page that the flags describe, and prints the table."""
     args = flags.FLAGS
     run_dirs = [Path(path) for path in args.run_dirs]
     baseline = Path(args.baseline) if args.baseline else None

@@ -1,14 +1,14 @@
-"""The devices that a network trains on: one device, all devices of a machine, several machines, or a TPU.
+"""Selects the devices that a network trains on: one device, all devices of a machine, several machines or a TPU.
 
     one_device     the first GPU, or the CPU
     mirrored       all GPUs of this machine, or all logical CPUs if it has no GPU
     multi_worker   one process per machine, described by TF_CONFIG or by Slurm's environment variables
     tpu            a TPU by its name; "local" on a TPU VM
-    auto           multi_worker if TF_CONFIG names several workers, mirrored if this machine has several GPUs, otherwise
-                   one_device
+    auto           tpu if a TPU is named, multi_worker if TF_CONFIG names several workers, mirrored if this machine has
+                   several GPUs, otherwise one_device
 
-Each of them is one of TensorFlow's distribution strategies. A "replica" is a device that computes its part of every
-batch. A "worker" is a process with its own input pipeline.
+Each name stands for one of TensorFlow's distribution strategies. A "replica" is a device that computes its part of
+every batch. A "worker" is a process with its own input pipeline.
 """
 
 import json
@@ -27,7 +27,7 @@ _TF_CONFIG_EXAMPLE = '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, "t
 
 
 def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """Builds a strategy. Must be called before TensorFlow runs anything else, because workers have to connect first.
+    """Builds a strategy. Call it before any other TensorFlow operation, because workers have to connect first.
 
     Args:
       name: one of `STRATEGIES`.
@@ -44,7 +44,7 @@ def make_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.S
         return _tpu(tpu)
     if name == "multi_worker" or (name == "auto" and _workers_in_tf_config() > 1):
         return tf.distribute.MultiWorkerMirroredStrategy(_cluster_resolver())
-    # Not earlier: Slurm's resolver selects a task's GPUs, and must do so before TensorFlow lists them.
+    # List the GPUs only here: Slurm's resolver, called above, must select a task's GPUs before TensorFlow lists them.
     gpus = tf.config.list_physical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
@@ -59,7 +59,7 @@ def all_reduce_sum(tensor):
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The place of this process among all processes of a training run.
+    """Identifies this process among all processes of a training run.
 
     Attributes:
       workers: number of workers.
@@ -130,19 +130,20 @@ def _cluster_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     if config.get("cluster"):
         task = config.get("task") or {}
         if task.get("index") not in range(len(config["cluster"].get(task.get("type"), ()))):
-            raise UserError(f"the task {task} of TF_CONFIG is not in its cluster; expected {_TF_CONFIG_EXAMPLE}")
+            raise UserError(f"TF_CONFIG: the task {task} is not in the cluster; expected {_TF_CONFIG_EXAMPLE}")
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if "SLURM_PROCID" in os.environ:
         return _slurm_resolver()
     raise UserError(
-        f"--strategy=multi_worker needs TF_CONFIG={_TF_CONFIG_EXAMPLE} in the environment, or a start by Slurm's srun"
+        f"--strategy=multi_worker needs TF_CONFIG={_TF_CONFIG_EXAMPLE} in the environment, or must be "
+        "started by Slurm's srun"
     )
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
     if shutil.which("nvidia-smi"):
         return tf.distribute.cluster_resolver.SlurmClusterResolver()
-    # TensorFlow's resolver counts tasks by their GPUs; on machines without GPUs it would find none.
+    # By default TensorFlow's resolver derives the number of tasks from the GPUs; without GPUs it would find no tasks.
     per_node = max(int(count) for count in re.findall(r"(\d+)(?:\(x\d+\))?", os.environ["SLURM_STEP_TASKS_PER_NODE"]))
     return tf.distribute.cluster_resolver.SlurmClusterResolver(
         gpus_per_node=per_node, gpus_per_task=1, auto_set_gpu=False

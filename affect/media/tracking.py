@@ -1,10 +1,10 @@
-"""Face detections in single frames to one face over time.
+"""Turns the face detections of single frames into the track of one face.
 
-The detector runs on every n-th frame, and the box is interpolated in between. The whole recording is available, so the
-face to follow is chosen in hindsight: detections are linked into tracklets, and the longest and largest one wins, not
-the face that was largest in the first frame. A window centred on each frame smooths the detector's jitter. Where no
-face was detected, the last box is held and the frame is marked as not found, so that no later step takes the held box
-for a face.
+The detector runs on every n-th frame, and the box is interpolated in between. The face to follow is chosen from the
+whole recording: detections are linked into tracklets, and the tracklet with the largest sum of box edges wins, which
+favours large and long-visible faces. A window centred on each frame smooths the detector's jitter. Where no face was
+detected, the last box is held and the frame is marked as not found, so that later steps do not mistake the held box for
+a detection.
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ from affect.media.faces import FaceDetector
 from affect.media.video import Picture
 
 _SMOOTHING_SIGMA_SECS = 0.24
-# Maximum movement between two detections of one face, as a fraction of the box edge: a constant, and an addition per
-# second without detection, up to some seconds.
+# Maximum movement between two detections of one face, as a fraction of the box edge: a constant, plus an allowance
+# per second without detection, which stops growing after `_MAX_MOVEMENT_SECS`.
 _MAX_MOVEMENT, _MAX_MOVEMENT_PER_SEC, _MAX_MOVEMENT_SECS = 0.5, 0.25, 5.0
 # Maximum ratio of the box edges of two consecutive detections of one face.
 _MAX_GROWTH = 1.6
 # A tracklet ends after this time without detection; a face that appears later starts a new one.
 _MAX_GAP_SECS = 30.0
-# Tracklets with fewer detections are false positives, unless there is nothing else.
+# Tracklets with fewer detections are dropped as false positives; the one of largest weight is always kept.
 _MIN_DETECTIONS = 3
 
 
@@ -35,7 +35,7 @@ class FaceTrack:
 
     Attributes:
       squares: float [frames, 3], centre x, centre y and edge in pixels of the source picture.
-      found: bool [frames], whether a face was detected; False means that the square is held or a default.
+      found: bool [frames], whether a face was detected; False means that the square is held or the default.
     """
 
     squares: np.ndarray
@@ -44,12 +44,12 @@ class FaceTrack:
 
 @dataclass(frozen=True)
 class Detections:
-    """The faces that a detector found in every n-th frame.
+    """The faces that a detector found in frames 0, every, 2 * every, ...
 
     Attributes:
       frames: number of frames in the recording.
-      every: n.
-      boxes: for every n-th frame [faces, 4], left, top, width, height in pixels.
+      every: frames from one detection to the next.
+      boxes: one array [faces, 4] per detection: left, top, width, height in pixels.
       height, width: size of the first picture in pixels.
     """
 
@@ -62,7 +62,7 @@ class Detections:
 
 @dataclass(eq=False)
 class _Tracklet:
-    """One face while it is visible: its squares [3] by the index of the detection."""
+    """One face while it is visible: a dict from detection index to square [3]."""
 
     squares: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -104,9 +104,10 @@ def detect_faces(frames: Iterable[Picture], detector: FaceDetector, every: int) 
 
 
 def follow_face(detections: Detections, frame_rate_hz: float) -> FaceTrack:
-    """Follows the face that is visible the longest, weighted by its size, through brief absences.
+    """Follows the longest-visible face, weighted by its size, through brief absences.
 
-    Other faces fill only the time in which that face is gone for long.
+    Other faces are used only before this face's first and after its last detection. A face that returns after more than
+    `_MAX_GAP_SECS` counts as a new one.
 
     Args:
       detections: boxes of all faces, from `detect_faces`.
@@ -127,7 +128,7 @@ def follow_face(detections: Detections, frame_rate_hz: float) -> FaceTrack:
 def follow_boxes(
     boxes: np.ndarray, times_secs: np.ndarray, frames: int, frame_rate_hz: float, height: int, width: int
 ) -> FaceTrack:
-    """Makes a track of the boxes that a corpus ships.
+    """Builds a track from the boxes that a corpus ships.
 
     Args:
       boxes: [rows, 4], left, top, width, height in pixels; a width or height of 0 means that no face was found.
@@ -154,11 +155,11 @@ def _link(detections: list[np.ndarray], interval_secs: float) -> list[_Tracklet]
     """Links detections into tracklets.
 
     Within one frame the closest pairs of tracklet and detection are linked first; each tracklet takes at most one
-    detection, and detections that fit none start a new tracklet.
+    detection, and each detection that fits no tracklet starts a new one.
 
     Args:
       detections: squares [faces, 3], one array per detection time.
-      interval_secs: time between two of them.
+      interval_secs: time between two detection times.
     """
     ended, active = [], []
     for index, squares in enumerate(detections):
@@ -190,7 +191,7 @@ def _distance(tracklet: _Tracklet, square: np.ndarray, unseen_secs: float) -> fl
 
 
 def _main_face(tracklets: list[_Tracklet]) -> dict[int, np.ndarray]:
-    """Returns squares by detection index: the tracklet of most weight, and others where it is not visible."""
+    """Returns squares by detection index: the tracklet of largest weight, and others that do not overlap in time."""
     chosen: list[_Tracklet] = []
     for tracklet in sorted(tracklets, key=lambda candidate: -candidate.weight):
         long_enough = len(tracklet.squares) >= _MIN_DETECTIONS or not chosen
@@ -218,10 +219,10 @@ def _fill(
     # Frames between detections inherit the result of the nearest one.
     nearest = np.searchsorted((times[1:] + times[:-1]) / 2.0, all_frames)
     anchors = np.stack([square for square in squares if square is not None])
-    # Frames before the first hit take its square; a miss takes the square of the hit before it.
+    # Frames before the first detected face take its square; later frames without a face take the last square before.
     held = anchors[np.maximum(np.cumsum(hit) - 1, 0)]
     track = np.column_stack([np.interp(all_frames, times, held[:, axis]) for axis in range(3)])
-    # Frames too far from any detection time, such as after boxes that end early, are not found.
+    # Frames too far from any detection time count as not found, for example if the boxes end before the recording.
     reach = 1.5 * np.median(np.diff(times)) if len(times) > 1 else np.inf
     found = hit[nearest] & (np.abs(times[nearest] - all_frames) <= reach)
     smooth = gaussian_filter1d(track, _SMOOTHING_SIGMA_SECS * frame_rate_hz, axis=0, mode="nearest")

@@ -6,7 +6,8 @@ This is for live streams, and for recordings too long to process at once. The au
 looks ahead, so the prediction for a frame comes `delay_frames` frames later: 7 at the paper's sizes, where conv 2 needs
 2000 steps ahead at 8 kHz and conv 1 another 40 samples at 16 kHz, 252.5 ms in all. A stream therefore begins with
 `start_state`, after which the first predictions are not yet valid, and ends with `delay_frames` absent frames, which
-flush the remaining predictions. Each of `chunks` is a dict of "audio" and/or "video", and of "present", all true:
+flush out the remaining predictions. Each item of `chunks` is a dict of "audio" and/or "video", and "present",
+which is all True:
 
     state, curve = start_state(network, batch=1), []
     for frames in [*chunks, absent_frames(network, batch=1, frames=delay)]:
@@ -34,11 +35,11 @@ from affect.models.network import BUILDERS, head, lstm
 
 @dataclass(frozen=True)
 class AudioDelay:
-    """Delay of the audio net in a stream, and how much of the past it keeps.
+    """Delay of the audio net in a stream, and how much of the past must be kept.
 
     Attributes:
       frames: delay of the predictions in frames.
-      pooled_lag: delay of the pooled signal behind the samples in pooled steps; conv 1 looks ahead.
+      pooled_lag: steps by which the pooled signal lags behind the samples, because conv 1 looks ahead.
       samples_kept: past samples that the next frame still needs.
       steps_kept: past steps of the pooled signal that the next frame still needs.
     """
@@ -73,10 +74,10 @@ def build_stepping_network(config: ModelConfig, modality: str) -> keras.Model:
       modality: "audio", "video" or "audiovisual".
 
     Returns:
-      A model from a dict to a dict. Inputs: "audio" and/or "video" as in `build_network`, "present" bool [batch, time]
-      (False after the end of a stream), and states named "state_...". Outputs: "predictions" float32 [batch, time, 2],
-      "valid" bool [batch, time] (False until the delay has passed), and the new states under the same names. Batch and
-      time may vary; time may differ in every call. `copy_weights` copies the weights of
+      A model that maps a dict to a dict. Inputs: "audio" and/or "video" as in `build_network`, "present" bool
+      [batch, time] (False after the end of a stream), and states named "state_...". Outputs: "predictions" float32
+      [batch, time, 2], "valid" bool [batch, time] (False until the delay has passed), and the new states under the same
+      names. Batch and time may vary; time may differ in every call. `copy_weights` copies the weights of
       `build_network(config, modality)` into it.
 
     Raises:
@@ -105,7 +106,7 @@ def build_stepping_network(config: ModelConfig, modality: str) -> keras.Model:
         inputs[name] = keras.Input(net.input_shape[1:], dtype=net.inputs[0].dtype, name=name)
         x = net(inputs[name])  # (B, T, 1280) audio, (B, T, 2048) video
         if delay:
-            # Features that need no look-ahead wait for those of the audio.
+            # These features need no look-ahead; delay them to align them with the audio features.
             state = f"state_{name}"
             inputs[state] = keras.Input((delay, x.shape[-1]), name=state)  # (B, D, 2048)
             x, outputs[state] = Carry(name=f"{name}_delay")([inputs[state], x])
@@ -115,7 +116,7 @@ def build_stepping_network(config: ModelConfig, modality: str) -> keras.Model:
     for index, units in enumerate(config.lstm_units, start=1):
         names = [f"state_lstm{index}_{part}" for part in ("hidden", "cell")]
         inputs |= {name: keras.Input((units,), name=name) for name in names}  # (B, 256) each
-        # The mask keeps invalid frames from changing the LSTM's state; cuDNN supports no mask that starts with them.
+        # The mask keeps invalid frames from changing the LSTM's state. cuDNN supports no masks that begin with False.
         x, *states = lstm(index, units, config, return_state=True, use_cudnn=False)(
             x, initial_state=[inputs[name] for name in names], mask=valid
         )  # (B, T, 256)
@@ -136,8 +137,8 @@ def step(network: keras.Model, frames: dict, state: dict) -> tuple[np.ndarray, n
 
     Args:
       network: a stepping network.
-      frames: its inputs without the states, but with "present"; all have the same number of frames.
-      state: `start_state`, or the state that the previous step returned.
+      frames: all inputs except the states, including "present"; all have the same number of frames.
+      state: result of `start_state`, or the state that the previous step returned.
 
     Returns:
       A tuple of predictions, float32 [batch, time, 2]; which of them are valid, bool [batch, time]; the new state.
@@ -169,11 +170,11 @@ def absent_frames(network: keras.Model, batch: int, frames: int) -> dict[str, np
 
 
 def _build_delayed_audio_net(config: ModelConfig) -> keras.Model:
-    """Builds the audio net for samples preceded by their kept past; convolutions are "valid", without padding."""
+    """Builds the audio net that takes its past samples and steps as state; its convolutions use no padding."""
     delay = AudioDelay.of(config)
     steps_per_frame = config.frame_samples // config.audio_pool
     audio = keras.Input((None, config.frame_samples), name="audio")  # (B, T, 640)
-    # Presence of the D frames before these, then of these.
+    # Presence of the D previous frames, followed by that of the new frames.
     present = keras.Input((None,), dtype="bool", name="present")  # (B, D + T)
     past_samples = keras.Input((delay.samples_kept, 1), name="state_samples")
     past_steps = keras.Input((delay.steps_kept, config.audio_filters[0]), name="state_steps")
@@ -244,7 +245,7 @@ class ZeroAbsentFrames(layers.Layer):
         self.skip = skip
 
     def call(self, inputs):
-        """Selects instead of multiplying, since an absent frame may hold NaN."""
+        """Returns the signal with absent frames set to zero; selects, because a product with NaN would stay NaN."""
         signal, present = inputs
         steps = ops.repeat(present, self.steps_per_frame, axis=1)  # (B, frames * steps_per_frame)
         steps = steps[:, self.skip : self.skip + ops.shape(signal)[1], None]  # (B, steps, 1)

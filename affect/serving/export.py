@@ -2,12 +2,12 @@ r"""Exports a trained run as a SavedModel that runs without this package and wit
 
     OUTPUT_DIR/
       saved_model.pb variables/ ...   signature "serving_default"
-      affect.json                     modality, rates, and how to standardise the sound (`ExportContract`)
+      affect.json                     modality, rates, standardisation of the sound (`ExportContract`)
 
 Inputs by name, with any batch size and any number of frames: `audio` float32 [batch, time, 640] and/or `video` uint8
 [batch, time, 96, 96, 3]. The output is `predictions` float32 [batch, time, 2], arousal and valence. The model scales
-the pixels itself. The caller standardises the sound as `affect.json` says, because that takes the whole recording.
-Keep the loaded model in a variable while its signature is in use:
+the pixels itself. Standardising the sound needs the whole recording, so the caller does it, as `affect.json` says. Keep
+the loaded model in a variable while its signature is in use:
 
     model = tf.saved_model.load("runs/audio/export")
     curve = model.signatures["serving_default"](audio=frames)["predictions"]
@@ -48,7 +48,8 @@ class ExportContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       standardise: "recording" if the caller must subtract the mean of the whole recording's sound and divide by its
         standard deviation; "none" if the samples stay in [-1, 1).
       outputs: names of the two values per frame, in order.
-      trained_on_synthetic_data: whether the weights come from the synthetic corpus and say nothing about people.
+      trained_on_synthetic_data: whether the model was trained on the synthetic corpus; if so, it says nothing
+        about people.
     """
 
     written_by: str
@@ -67,7 +68,7 @@ def read_contract(model_dir: str | Path) -> ExportContract:
     """Reads `affect.json` of an exported model.
 
     Raises:
-      UserError: the file does not exist, or a field is missing, unknown or of the wrong type; names file and field.
+      UserError: the file does not exist, or a field is missing, unknown or of the wrong type.
     """
     return read_json(Path(model_dir) / CONTRACT_NAME, ExportContract)
 
@@ -78,14 +79,14 @@ def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: s
     Args:
       run_dir: a trained run.
       output_dir: folder to write; it appears complete or not at all.
-      overwrite: whether an existing folder is replaced.
+      overwrite: replace an existing folder.
       data_dir: folder of the shards, if it has moved since training; only its manifest is read.
 
     Raises:
       UserError: the run or the manifest of its data does not exist, or the output folder already exists.
     """
     if output_dir.exists() and not overwrite:
-        raise UserError(f"{output_dir} already exists; choose another --output_dir, or replace it with --overwrite")
+        raise UserError(f"{output_dir} already exists; choose another --output_dir, or add --overwrite to replace it")
     from affect.data.dataset import open_data
     from affect.models.trained import TrainedNetwork
 
@@ -111,7 +112,7 @@ def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: s
 
 
 def _write_saved_model(network: "keras.Model", folder: Path) -> None:
-    """Writes one signature with named inputs and a named output; batch and time stay unknown."""
+    """Writes one signature with named inputs and a named output; any batch size and number of frames."""
     import keras
     import tensorflow as tf
 
@@ -132,7 +133,7 @@ def _write_saved_model(network: "keras.Model", folder: Path) -> None:
 def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
-    flags.DEFINE_string("output_dir", None, "Folder of the SavedModel to write.", required=True)
+    flags.DEFINE_string("output_dir", None, "Folder in which to write the SavedModel.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace an existing output folder.")
     flags.DEFINE_string("data_dir", None, "Folder of the shards, if it has moved since training.")
 

@@ -114,7 +114,7 @@ def test_slurm_tasks_become_workers(monkeypatch):
             "multi_worker",
             None,
             '{"cluster": {"worker": ["a:1", "b:1"]}}',
-            "the task {} of TF_CONFIG is not in its cluster",
+            "TF_CONFIG: the task {} is not in the cluster",
         ),
         ("auto", None, '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "'index': 2"),
         ("tpu", None, "", "a local TPU cannot be reached"),

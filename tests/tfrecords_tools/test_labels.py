@@ -58,7 +58,7 @@ def test_ratings_that_are_not_every_40_ms_are_refused(tmp_path, rows, message):
 def test_dimensions_with_different_numbers_of_ratings_are_refused(tmp_path):
     for name, count in (("arousal", 3), ("valence", 2)):
         (tmp_path / name).write_text("".join(f"{0.04 * k:.2f},0\n" for k in range(count)))
-    with pytest.raises(UserError, match="arousal has 3 ratings but .*valence has 2; was one of them cut"):
+    with pytest.raises(UserError, match="arousal has 3 ratings but .*valence has 2; was one of them truncated"):
         from_gold_csv(tmp_path / "arousal", tmp_path / "valence")
 
 

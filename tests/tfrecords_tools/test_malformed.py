@@ -186,7 +186,7 @@ FAULTS = {
         "table", LABELS, lambda p: p.write_text("time,arousal,valence\n0,0,0\n1e9,0,0\n"), "times in milliseconds?",
     ),
     "ratings after what counts": (
-        "recola", RECOLA, lambda p: p.write_text("time;FM1 ;FM2 \n301;0;0\n301.04;0;0\n"), "no rating in the first",
+        "recola", RECOLA, lambda p: p.write_text("time;FM1 ;FM2 \n301;0;0\n301.04;0;0\n"), "no ratings in the first",
     ),
     "a quotation mark not closed": (
         "table", "corpus.csv", lambda p: text(p, ROW, ROW + '\nben,"' + "x" * 200_000), "mark not closed?",

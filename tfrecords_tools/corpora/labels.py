@@ -1,7 +1,7 @@
-"""Files of ratings to one label per frame, float32 [frames, 2], arousal then valence: every form that a corpus ships.
+"""Reads rating files, in every supported format, as one label per frame: float32 [frames, 2], arousal then valence.
 
 Frame k covers [0.04 k, 0.04 (k + 1)) s and carries the rating at its end, so the rating at t = 0 is dropped (the
-authors' convention): 7501 ratings give 7500 frames.
+authors' convention): 7501 ratings give 7500 labels.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from affect.timebase import FRAME_RATE_HZ
 from tfrecords_tools.gold_standard import gold_standard
 
 RECOLA_SECS = 300.0
-# Releases print times with two to six decimals.
+# Releases print times with two to six decimals; two decimals may be off by half of 0.01 s.
 _TIME_TOLERANCE_SECS = 0.005
-# Intervals between labels may differ this much from their median, as a fraction of it: annotation tools are not exact.
+# Maximum deviation of a label interval from the median, as a fraction of the median: annotation tools are not exact.
 _MAX_JITTER = 0.25
 _MAX_PERIOD_SECS = 10.0
 # Ratings lie in [-1, 1], but centring can move a gold standard a little beyond.
@@ -49,7 +49,7 @@ def from_individual_ratings(arousal: Path, valence: Path, method: str) -> np.nda
 
 
 def from_regular_csv(path: Path) -> np.ndarray:
-    """Reads a table `time,arousal,valence` at any regular rate and interpolates it linearly at the frames' ends."""
+    """Reads a table `time,arousal,valence` at any regular rate; interpolates it linearly at the end of each frame."""
     table = read_numbers(path, ",", header=True)
     names = tuple(name.lower() for name in table.columns)
     if names != ("time", *DIMENSIONS):
@@ -65,18 +65,18 @@ def from_regular_csv(path: Path) -> np.ndarray:
 
 
 def _check_regular(times: np.ndarray, lines: np.ndarray, path: Path) -> None:
-    """Checks that labels start at the beginning of the recording and come at a regular rate."""
+    """Checks that labels are in seconds, regularly spaced, start at the beginning, and do not end too late."""
     if len(times) < 2:
-        raise UserError(f"{path}: has a single label; at least two are needed to determine their rate")
+        raise UserError(f"{path}: the file has a single label; at least two are needed to determine their rate")
     period = float(np.median(np.diff(times)))
     if period > _MAX_PERIOD_SECS:
-        raise UserError(f"{path}: a label every {period:g} s; are the times in milliseconds? They must be in seconds")
+        raise UserError(f"{path}: labels are {period:g} s apart; are the times in milliseconds? Give seconds")
     uneven = np.flatnonzero(np.abs(np.diff(times) - period) > _MAX_JITTER * period + _TIME_TOLERANCE_SECS)
     if uneven.size:
         row = uneven[0] + 1
         raise UserError(
-            f"{path}, line {lines[row]}: {times[row] - times[row - 1]:g} s after the previous label; labels must "
-            f"come at a regular rate, here every {period:g} s"
+            f"{path}, line {lines[row]}: this label is {times[row] - times[row - 1]:g} s after the previous one; "
+            f"labels must come at a regular rate; the median interval is {period:g} s"
         )
     if not -_TIME_TOLERANCE_SECS <= times[0] <= period + _TIME_TOLERANCE_SECS:
         raise UserError(
@@ -108,7 +108,7 @@ def _combine_raters(path: Path, method: str) -> np.ndarray:
         raise UserError(f"{path}: expected the header time;FM1;FM2;..., got {';'.join(table.columns)}")
     kept = table.values[:, 0] <= RECOLA_SECS + _TIME_TOLERANCE_SECS
     if not kept.any():
-        raise UserError(f"{path}: no rating in the first {RECOLA_SECS:.0f} s")
+        raise UserError(f"{path}: there are no ratings in the first {RECOLA_SECS:.0f} s")
     times, ratings, lines = table.values[kept, 0], table.values[kept, 1:], table.lines[kept]
     for rater, column in zip(table.columns[1:], ratings.T, strict=True):
         _check_ratings(column, lines, f"the rating of {rater}", path)
@@ -117,7 +117,7 @@ def _combine_raters(path: Path, method: str) -> np.ndarray:
 
 
 def _to_labels(times: np.ndarray, ratings: np.ndarray, lines: np.ndarray, path: Path) -> np.ndarray:
-    """Checks that ratings come at t = 0, 0.04, ... and drops the first: one label at the end of each frame, float32."""
+    """Checks that ratings come at t = 0, 0.04, ... and returns all but the first: one label per frame, float32."""
     check_times(times, lines, path)
     expected = np.arange(len(times)) / FRAME_RATE_HZ
     displaced = np.abs(times - expected) > _TIME_TOLERANCE_SECS
@@ -128,7 +128,7 @@ def _to_labels(times: np.ndarray, ratings: np.ndarray, lines: np.ndarray, path: 
             "must start at 0 and follow every 0.04 s"
         )
     if len(times) < 2:
-        raise UserError(f"{path}: fewer than two ratings")
+        raise UserError(f"{path}: the file has fewer than two ratings")
     _check_ratings(ratings, lines, "the rating", path)
     return ratings[1:].astype(np.float32)
 
@@ -147,6 +147,6 @@ def _from_dimensions(read: Callable[[Path], np.ndarray], arousal_path: Path, val
     if len(arousal) != len(valence):
         raise UserError(
             f"{arousal_path} has {len(arousal) + 1} ratings but {valence_path} has {len(valence) + 1}; "
-            "was one of them cut?"
+            "was one of them truncated?"
         )
     return np.stack([arousal, valence], axis=1)

@@ -4,7 +4,7 @@ RECOLA is licensed and cannot be shipped; this corpus stands in for it. Every fi
 release, but the people and ratings in it are not real, and any result computed from it must be called synthetic.
 
     OUTPUT_DIR/
-      synthetic.json                                    its settings; marks the corpus as synthetic
+      synthetic.json                                    settings of the corpus; marks it as synthetic
       recordings_audio/train_1.wav                      44.1 kHz, 16 bit, mono
       recordings_video/train_1.mp4                      H.264, 320 x 240, 25 fps
       recordings_video_frame_time/train_1.csv           ';' separated, second column = time of the frame
@@ -44,12 +44,12 @@ RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What determines a corpus.
+    """Settings that determine a corpus.
 
     Attributes:
-      train: number of recordings of this partition.
-      dev: the same.
-      test: the same.
+      train: number of train recordings.
+      dev: number of dev recordings.
+      test: number of test recordings.
       seconds: length of each recording, at least 2.
       delay_secs: mean reaction delay of the raters, 0 to 10.
       seed: seed of all random numbers.
@@ -68,7 +68,7 @@ class SyntheticConfig:
     def __post_init__(self):
         if min(self.train, self.dev, self.test) < 0 or self.train + self.dev + self.test == 0:
             raise UserError(
-                f"--recordings must not be negative, and not all 0, got {self.train},{self.dev},{self.test}"
+                f"--recordings must not be negative and must not all be 0, got {self.train},{self.dev},{self.test}"
             )
         if self.seconds < 2:
             raise UserError(f"--seconds must be at least 2, got {self.seconds}")
@@ -77,7 +77,7 @@ class SyntheticConfig:
 
     @property
     def names(self) -> list[str]:
-        """Names of the recordings, `train_1` first, in the release's order."""
+        """Names of the recordings: `train_1`, `train_2`, ..., then those of dev, then those of test."""
         return [f"{partition}_{i + 1}" for partition in PARTITIONS for i in range(getattr(self, partition))]
 
 
@@ -117,13 +117,13 @@ def write_corpus(config: SyntheticConfig, output_dir: Path) -> None:
       UserError: the folder is not empty.
     """
     if output_dir.exists() and any(output_dir.iterdir()):
-        raise UserError(f"{output_dir} is not empty; choose another --output_dir or delete it")
+        raise UserError(f"{output_dir} is not empty; choose another --output_dir, or delete the folder")
     output_dir.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         written = pool.map(partial(write_recording, config, output_dir), config.names)
         for _ in tqdm(written, total=len(config.names), desc="synthetic recordings", unit="rec"):
             pass
-    # The marker is written last, so that a corpus with a marker is complete.
+    # The marker is written last, so that its presence means a complete corpus.
     (output_dir / MARKER).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
 
 
@@ -144,7 +144,7 @@ def write_recording(config: SyntheticConfig, output_dir: Path, name: str) -> Non
 
 
 def _emotion_curve(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns a smooth curve in [-1, 1], [frames], that changes within seconds on top of a slower drift."""
+    """Returns a smooth curve [frames] in [-1, 1] that varies within seconds around a slower drift."""
     curve = np.zeros(frames)
     for weight, sigma in ((0.7, 32.0), (0.5, 90.0)):
         curve += weight * _standardise(gaussian_filter1d(rng.standard_normal(frames + 2000), sigma)[1000:-1000])
