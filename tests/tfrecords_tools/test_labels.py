@@ -23,7 +23,7 @@ def test_labels_at_any_regular_rate_are_interpolated_at_the_ends_of_the_frames(t
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["0,0,0", "1,0,0", "2,0,0", "4,0,0"], "line 5: 2 s after the previous label; labels must come"),
+        (["0,0,0", "1,0,0", "2,0,0", "4,0,0"], "line 5: this label is 2 s after the previous one; labels must come"),
         (["5,0,0", "6,0,0"], "labels start at 5 s"),
         (["0,0,0"], "a single label"),
         (["0,0,0", "1,nan,0"], "line 3: arousal is nan"),
