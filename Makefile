@@ -1,5 +1,6 @@
 # make demo        sets up, then runs the whole chain on the synthetic corpus; ends with a report
 # make test        sets up, then runs lint, types, import contracts and tests
+# make setup       builds the environment in .venv
 # make lint        sets up, then runs only lint, types and import contracts
 # make format      sets up, then formats the code and applies the linter's fixes
 # make test-wheel  sets up, then installs the wheel in an empty environment and runs the whole chain there

@@ -137,7 +137,8 @@ def read_manifest(data_dir: str | Path) -> Manifest:
         raise UserError(f"data folder {data_dir} does not exist; run make_tfrecords to create it")
     if not storage.exists(path):
         raise UserError(
-            f"{data_dir} has no {MANIFEST_NAME}. make_tfrecords writes it last: run it again, and it will continue."
+            f"{data_dir} is not a complete folder of shards: it has no {MANIFEST_NAME}. Give the --output_dir of "
+            "make_tfrecords; if that was stopped, run it again, and it will continue."
         )
     content = storage.read_bytes(path)
     header = storage.decode_json(content, _Header, f"{path}: not a manifest")

@@ -43,7 +43,7 @@ def main() -> int:
 
     # These import TensorFlow, which takes seconds: a wrong flag is reported before that.
     from affect.evaluation.evaluate import evaluate
-    from affect.evaluation.report import as_text, write_report
+    from affect.evaluation.report import REPORTED_PARTITIONS, as_text, write_report
     from affect.runs import RunFolder
 
     metrics = evaluate(run_dir, args.partitions, args.data_dir)
@@ -52,9 +52,11 @@ def main() -> int:
             print(f"{partition}: predicted but not scored, because its labels are not known")
         else:
             print(as_text({run_dir.name: content}, partition, RunFolder(run_dir).uses_synthetic_data()))
-    report = run_dir / "eval" / "report.html"
-    write_report([run_dir], report, title=run_dir.name)
-    print(f"report: {report}")
+    # The report compares scores of dev and test; without any there is nothing to show.
+    if any(RunFolder(run_dir).evaluation(name).joinpath("metrics.json").is_file() for name in REPORTED_PARTITIONS):
+        report = run_dir / "eval" / "report.html"
+        write_report([run_dir], report, title=run_dir.name)
+        print(f"report: {report}")
     return _exit_code(args.partitions[-1], metrics[args.partitions[-1]], args.fail_under_ccc)
 
 

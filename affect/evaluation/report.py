@@ -20,7 +20,7 @@ from affect.evaluation.postprocess import read_chains
 from affect.runs import RunFolder
 from affect.storage import atomic_write, read_json
 
-_PARTITIONS = ("dev", "test")
+REPORTED_PARTITIONS = ("dev", "test")
 BASELINE_NAME = "trivial baseline"
 _CURVES_PER_RUN = 4
 
@@ -61,7 +61,7 @@ def tables(run_dirs: list[Path], baseline: Path | None = None) -> dict[str, dict
       UserError: no partition of any run was evaluated.
     """
     evaluated: dict[str, dict[str, dict]] = {}
-    for partition in _PARTITIONS:
+    for partition in REPORTED_PARTITIONS:
         metrics = {}
         for path in run_dirs:
             file = RunFolder(path).evaluation(partition) / "metrics.json"
@@ -117,7 +117,7 @@ def _chain_rows(run: RunFolder) -> list[dict]:
 def _run_pictures(run: RunFolder, frame_rate_hz: float) -> dict:
     """Draws the training curves, and predictions over gold for the last evaluated partition."""
     log = pd.read_csv(run.training_log)
-    last = [name for name in _PARTITIONS if run.evaluation(name).is_dir()][-1]
+    last = [name for name in REPORTED_PARTITIONS if run.evaluation(name).is_dir()][-1]
     curves = []
     for path in sorted((run.evaluation(last) / "predictions_postprocessed").glob("*.csv"))[:_CURVES_PER_RUN]:
         table = pd.read_csv(path)

@@ -143,6 +143,14 @@ def test_commands_on_folders_that_do_not_exist(command, arguments, message):
         call_main(command, *arguments)
 
 
+def test_without_scores_of_dev_or_test_there_is_no_report(audio_run, tmp_path, capsys):
+    shutil.copytree(audio_run, tmp_path / "run")
+    assert not call_main(eval_command, f"--run_dir={tmp_path}/run", "--partitions=train")
+    printed = capsys.readouterr().out
+    assert "SYNTHETIC corpus, train" in printed and "report:" not in printed
+    assert not (tmp_path / "run/eval/report.html").exists()
+
+
 def test_an_unknown_partition_is_one_line_and_exit_code_2(audio_run):
     done = run_command("eval.py", f"--run_dir={audio_run}", "--partitions=dev,exam")
     assert done.returncode == 2
