@@ -1,7 +1,7 @@
-"""Keras callbacks that save a run and end it: checkpoints, best weights, early stopping, learning rate reduction.
+"""Keras callbacks: checkpoints, best weights, early stopping and learning rate reduction.
 
-With several workers, every worker runs all of these callbacks, so that all hold the same training state. Only the
-chief writes files.
+With several workers, every worker runs all of these callbacks, so that all of them hold the same training state. Only
+the chief writes files.
 """
 
 import re
@@ -17,26 +17,26 @@ from affect.learning.train_state import TrainState
 from affect.storage import atomic_write, read_json, write_json
 
 _MAX_CHECKPOINTS = 2
-_STATE_NAME = "progress.json"  # the file of a checkpoint that holds the `TrainState`
-# What reading a damaged checkpoint may raise: errors of TensorFlow, of its file reader, and of `read_json`.
+_STATE_NAME = "progress.json"  # the file in a checkpoint that holds the `TrainState`
+# Errors that reading a damaged checkpoint may raise, from TensorFlow, its file reader or `read_json`.
 _DAMAGED = (tf.errors.OpError, ValueError, TypeError, LookupError, AssertionError, OSError, RuntimeError)
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Saves weights, optimizer and training state after every epoch and every few updates; keeps the last two.
+    """Saves weights, optimizer and training state after every epoch and every `every_steps` updates; keeps two.
 
     A checkpoint is a folder `step-N`. It is written under a temporary name and then renamed, so that it is complete or
-    absent, whenever the process is killed.
+    absent even if the process is killed.
     """
 
     def __init__(self, folder: Path, network: keras.Model, state: TrainState, every_steps: int, is_chief: bool):
         """Prepares saving and restoring; reads and writes nothing yet.
 
         Args:
-          folder: holds the checkpoints.
+          folder: folder of the checkpoints.
           network: compiled; its weights and its optimizer are saved.
-          state: saved with them, and changed by `restore`.
-          every_steps: updates between two checkpoints, counted since the run began; 0 saves after epochs only.
+          state: saved with the network, and updated by `restore`.
+          every_steps: updates between two checkpoints, counted from the start of the run; 0 saves after epochs only.
           is_chief: whether this process writes.
         """
         super().__init__()
@@ -81,13 +81,13 @@ class Checkpointing(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves. Must run after `BestWeights`, so that no checkpoint has a best score whose weights were not saved."""
+        """Saves. Must run after `BestWeights`, so that a checkpoint never holds a best score without saved weights."""
         self._save()
 
     def _save(self) -> None:
         if not self._is_chief:
             return
-        # This replaces an existing folder, which must be damaged: training would have continued from it otherwise.
+        # An existing folder of this name is replaced. It must be damaged: training would have continued from it.
         with atomic_write(self._folder / f"step-{self._state.updates}") as temporary:
             temporary.mkdir()
             self._checkpoint.write(str(temporary / "state"))
@@ -96,7 +96,7 @@ class Checkpointing(keras.callbacks.Callback):
             shutil.rmtree(old)
 
     def _paths(self) -> list[Path]:
-        """The checkpoints, oldest first."""
+        """Returns the checkpoint folders, oldest first."""
         paths = (path for path in self._folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
         return sorted(paths, key=_updates_of)
 
@@ -111,7 +111,7 @@ class BestWeights(keras.callbacks.Callback):
         self._is_chief = is_chief
 
     def on_epoch_end(self, epoch, logs=None):
-        """Compares with the best score since the run began, before and after restarts."""
+        """Saves the weights if the score is the best since the start of the run; restarts do not reset it."""
         score = (logs or {})["val_ccc"]
         if score > self._state.best_score:
             self._state.best_score = score
@@ -124,8 +124,8 @@ class BestWeights(keras.callbacks.Callback):
 class Patience(keras.callbacks.Callback):
     """Stops early and reduces the learning rate, as set by `train.early_stop_epochs` and `train.plateau_epochs`.
 
-    Keras' own callbacks keep their counters in attributes, which no checkpoint holds. This one derives its counters
-    from the training state.
+    Keras' own callbacks keep their counters in attributes, which are not saved in checkpoints. This one derives its
+    counters from the training state.
     """
 
     def __init__(self, config: TrainConfig, state: TrainState):
@@ -134,7 +134,7 @@ class Patience(keras.callbacks.Callback):
         self._state = state
 
     def on_epoch_end(self, epoch, logs=None):
-        """Must run after `BestWeights` and before `Checkpointing`."""
+        """Applies both rules. Must run after `BestWeights` and before `Checkpointing`."""
         config, state = self._config, self._state
         waited = epoch + 1 - max(state.best_epoch, state.reduced_epoch)
         if config.plateau_epochs and waited >= config.plateau_epochs:
@@ -146,7 +146,7 @@ class Patience(keras.callbacks.Callback):
 
 
 def trim_log(path: Path, epochs: int) -> None:
-    """Keeps only the first `epochs` rows of a CSV log: a killed run may have logged an epoch that is repeated now."""
+    """Keeps only the first `epochs` epochs of a CSV log: a killed run may have logged an epoch that is now repeated."""
     if path.exists():
         rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
         with atomic_write(path) as temporary:
@@ -154,5 +154,5 @@ def trim_log(path: Path, epochs: int) -> None:
 
 
 def _updates_of(path: Path) -> int:
-    """The number of updates after which a checkpoint was saved."""
+    """Returns the number of updates after which a checkpoint was saved."""
     return int(path.name.removeprefix("step-"))

@@ -2,15 +2,15 @@
 
     L = ((1 - ccc_arousal) + (1 - ccc_valence)) / 2
 
-The CCC is taken over all frames of the global batch, flattened together. It is not a mean over sequences or replicas,
-so it is computed in three steps: each replica sums over its frames, the sums are added over replicas (`moments` does
-both), and `loss_from_moments` takes the ratio.
+The CCC is computed over all frames of the global batch, pooled. It is not a mean over sequences or replicas, so it is
+computed in three steps: each replica sums over its frames, the sums are added across replicas (`moments` does both),
+and `loss_from_moments` takes the ratio.
 
 `loss_from_moments` is the only definition of the objective: the compiled loss, the training step and the validation
 all call it. To train with another loss, edit that function.
 
 Moments are centred before they are squared. In float32, E[x^2] - E[x]^2 loses the variance of nearly constant
-predictions, and every training starts with such predictions. This module uses `keras.ops` only, so it runs on every
+predictions, which are typical at the start of training. This module uses `keras.ops` only, so it runs on every
 Keras backend.
 """
 
@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
 
 def moments(gold: Tensor, predicted: Tensor, mask: Tensor = None, all_reduce: AllReduce | None = None) -> Moments:
-    """Computes the moments of all frames that the mask counts, over all replicas.
+    """Computes the moments of all unmasked frames, over all replicas.
 
     Args:
       gold: [batch, time, dimensions].
@@ -45,7 +45,7 @@ def moments(gold: Tensor, predicted: Tensor, mask: Tensor = None, all_reduce: Al
       all_reduce: sums a tensor over replicas; None for one replica.
 
     Returns:
-      `Moments`; all zero if the mask counts no frame.
+      `Moments`; all zero if every frame is masked.
     """
     all_reduce = all_reduce or (lambda tensor: tensor)
     gold, predicted = ops.cast(gold, "float32"), ops.cast(predicted, "float32")
@@ -67,12 +67,12 @@ def moments(gold: Tensor, predicted: Tensor, mask: Tensor = None, all_reduce: Al
 
 
 def ccc_from_moments(m: Moments) -> Tensor:
-    """Returns the CCC per dimension, [dimensions]; 0 where the formula is 0 / 0, as `affect.metrics.concordance_cc`.
+    """Returns the CCC per dimension, [dimensions]; 0 where the formula is 0 / 0, like `affect.metrics.concordance_cc`.
 
-    NaN in the moments gives NaN, so that a diverged training is noticed.
+    NaN in the moments gives NaN, so that divergence is noticed.
     """
     denominator = m.gold_variance + m.predicted_variance + ops.square(m.gold_mean - m.predicted_mean)
-    # Dividing by 1 where the result is not used keeps the gradient of that branch finite.
+    # Where the denominator is 0, the quotient is discarded; dividing by 1 there keeps its gradient finite.
     safe = ops.where(denominator == 0.0, 1.0, denominator)
     return ops.where(denominator == 0.0, 0.0, 2.0 * m.covariance / safe)
 
@@ -124,10 +124,10 @@ class CCCLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("affect")
 class ConcordanceCC(keras.metrics.Metric):
-    """CCC of one dimension, pooled over all frames since the last reset; it does not depend on the batch sizes.
+    """CCC of one dimension, pooled over all frames since the last reset; batch sizes do not affect it.
 
     Args:
-      dimension: index in the last axis: 0 for arousal, 1 for valence.
+      dimension: index along the last axis: 0 for arousal, 1 for valence.
     """
 
     def __init__(self, dimension: int, name: str = "ccc", **kwargs):

@@ -1,7 +1,7 @@
 """The weights that training starts from: ImageNet, a local file, or trained unimodal networks.
 
 Models are built without loading any weights; this module loads them once, before training. The paper trains each
-modality alone, discards both LSTMs, and trains the two nets together under new LSTMs (section 4).
+modality alone, discards both LSTMs, and trains the two nets together with new LSTMs on top (section 4).
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ from affect.config import Experiment
 from affect.errors import UserError
 from affect.models.trained import TrainedNetwork
 
-# The settings, as (section, field), that both runs must share for a net's weights to keep their meaning. Some of them,
-# such as the scaling of the input, do not change the shapes of the weights.
+# The settings, as (section, field), that must be equal in both runs for a net's weights to remain valid. Some of them,
+# such as the scaling of the input, do not affect the shapes of the weights, so loading alone would not fail.
 _SETTINGS_OF_NET = {
     "audio": (
         ("model", "frame_samples"),
@@ -42,12 +42,12 @@ def load_initial_weights(
 
     Args:
       network: the experiment's network, changed in place.
-      experiment: its `train.video_weights` says where the ResNet-50 starts.
+      experiment: its `train.video_weights` selects the initial weights of the ResNet-50.
       unimodal: trained networks by modality. Their audio or video nets are copied and take precedence over
         `train.video_weights`; their LSTMs and output layers are not used.
 
     Returns:
-      One line for each part of the network: the origin of its weights, or that they are new.
+      One line for each layer that has weights: where they come from, or that they are new.
 
     Raises:
       UserError: a download failed, a file does not exist or does not fit, or a trained net has other settings than this

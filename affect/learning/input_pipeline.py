@@ -1,4 +1,4 @@
-"""Batches for the training loop: the strategy's distributed datasets, over each worker's share of the recordings."""
+"""Provides the batches for the training loop; each worker reads its own share of the recordings."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -26,8 +26,8 @@ class InputPipeline:
     """Batches of the train and dev partitions, divided equally among the replicas and prefetched to their devices.
 
     Attributes:
-      manifest: of the data folder.
-      train_entries, dev_entries: the labelled recordings.
+      manifest: manifest of the data folder.
+      train_entries, dev_entries: the labelled recordings of the two partitions.
       steps: updates per epoch, the same for every worker.
     """
 
@@ -69,7 +69,7 @@ class InputPipeline:
         return iter(self._strategy.distribute_datasets_from_function(dataset_of_worker))
 
     def dev_batches(self) -> Iterable:
-        """Returns batches that hold every dev frame once, over all workers."""
+        """Returns batches that together contain every dev frame exactly once across all workers."""
 
         def dataset_of_worker(_):
             share = self._context.share()

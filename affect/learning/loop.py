@@ -1,7 +1,7 @@
 """The training loop for every distribution strategy: a compiled step under `strategy.run`, and Keras callbacks.
 
 Keras 3's own `fit` cannot run under MultiWorkerMirroredStrategy, cannot derive dropout masks from the step number, and
-cannot continue in the middle of an epoch. The model is compiled all the same, so that `fit` works on one device.
+cannot continue in the middle of an epoch. The model is still compiled, so that `fit` works on one device.
 
 The objective is computed on the GLOBAL batch: its moments are summed over replicas before the ratio is taken, so every
 replica holds the same loss. Each replica therefore differentiates loss / replicas, and these gradients are summed.
@@ -25,7 +25,7 @@ from affect.learning.train_state import TrainState
 
 Logs = dict[str, float]
 
-# Stride between the dropout seeds of two replicas; any large odd number keeps them apart from those of other layers.
+# Stride between the dropout seeds of two replicas; a large odd number avoids collisions with other layers' seeds.
 _REPLICA_SEED_STRIDE = 2_654_435_761
 
 
@@ -49,7 +49,7 @@ def compile_network(network: keras.Model, config: TrainConfig) -> None:
 
 
 class Totals(NamedTuple):
-    """What has been accumulated over an epoch so far: moments of all its frames, and sums over its steps."""
+    """Running totals of an epoch: the moments of all frames so far, and sums over the steps so far."""
 
     moments: Moments
     steps: tf.Tensor
@@ -58,7 +58,7 @@ class Totals(NamedTuple):
 
     @classmethod
     def of(cls, values: list[float]) -> "Totals":
-        """Rebuilds the totals from the numbers of `to_list`; an empty list starts an epoch."""
+        """Rebuilds the totals from the output of `to_list`; an empty list gives the zero totals of a new epoch."""
         numbers = iter(values or [0.0] * (1 + 5 * len(DIMENSIONS) + 3))
 
         def take(shape: tuple[int, ...]) -> tf.Tensor:
@@ -68,7 +68,7 @@ class Totals(NamedTuple):
         return cls(pooled, take(()), take(()), take(()))
 
     def to_list(self) -> list[float]:
-        """Returns all numbers without rounding."""
+        """Returns all values as a flat list, without rounding."""
         return [float(value) for part in tf.nest.flatten(self) for value in np.ravel(part)]
 
     def logs(self) -> Logs:
@@ -88,8 +88,8 @@ class TrainingLoop:
 
         Args:
           network: built and compiled in the same scope.
-          seed: determines the dropout masks, together with step and replica.
-          clip_norm: maximum norm of the global gradient; 0 never clips.
+          seed: determines the dropout masks, together with the step and the replica.
+          clip_norm: maximum norm of the global gradient; 0 disables clipping.
         """
         self.network = network
         self.strategy = tf.distribute.get_strategy()
@@ -103,15 +103,15 @@ class TrainingLoop:
         """Updates the weights once.
 
         Args:
-          batch: a global batch of the strategy, with a part on every replica.
+          batch: a global batch, distributed over the replicas by the strategy.
           step: number of updates since the run began; determines the dropout masks.
-          totals: of the epoch so far.
+          totals: totals of the epoch so far.
 
         Returns:
           The loss of the global batch, the norm of its gradient before clipping, and the totals including this step.
 
         Raises:
-          NotFiniteError: the loss or the gradient is not finite; the weights cannot be used any more.
+          NotFiniteError: the loss or the gradient is not finite; the weights are no longer usable.
         """
         loss, norm, totals = self._train_step(batch, tf.constant(step, tf.int64), totals)
         loss, norm = float(loss), float(norm)
@@ -125,7 +125,7 @@ class TrainingLoop:
         return loss, norm, totals
 
     def validate(self, batches: Iterable) -> Logs:
-        """Returns the CCCs and the objective over all frames of `batches`; the names start with `val_`."""
+        """Returns the CCCs and the loss over all frames of `batches`, under names that start with `val_`."""
         pooled = Totals.of([]).moments
         for batch in batches:
             pooled = self._validation_step(batch, pooled)
@@ -134,7 +134,7 @@ class TrainingLoop:
         return logs | {"val_ccc": float(np.mean(cccs)), "val_loss": float(ccc.loss_from_moments(pooled))}
 
     def train_on_replica(self, batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Moments]:
-        """Computes one update on one replica, from its part of the batch; every replica runs this at the same time.
+        """Performs one update on one replica, from its part of the batch; all replicas run this simultaneously.
 
         Returns:
           Loss, gradient norm and moments of the global batch, the same on every replica.
@@ -144,7 +144,7 @@ class TrainingLoop:
         optimizer, variables = self.network.optimizer, self.network.trainable_variables
         seeds = self.dropout_seeds(step, replica.replica_id_in_sync_group)
         with tf.GradientTape() as tape:
-            # This scope fixes the dropout seeds, and collects the new moving averages of batch norm.
+            # This scope fixes the dropout seeds and collects the updated moving averages of batch norm.
             with keras.StatelessScope(seeds) as scope:
                 predicted = self.network(inputs, training=True)
             pooled = ccc.moments(labels, predicted, mask, all_reduce_sum)
@@ -166,10 +166,10 @@ class TrainingLoop:
         return loss, norm, pooled
 
     def dropout_seeds(self, step: tf.Tensor, replica: tf.Tensor) -> list[tuple[keras.Variable, tf.Tensor]]:
-        """Returns a seed of two 32-bit words for each dropout layer; it differs by run, layer, replica and step.
+        """Returns one seed of two 32-bit words per dropout layer; seeds depend on the run, layer, replica and step.
 
-        Keras advances its seeds after each use, identically on every replica, and does not save them. Seeds that are
-        computed from the step number need not be saved.
+        Keras advances its own seeds after each use, identically on every replica, and does not save them. Seeds
+        computed from the step number differ between replicas and need not be saved.
         """
         stride = tf.constant(_REPLICA_SEED_STRIDE, tf.uint32)
         offset, step = tf.cast(replica, tf.uint32) * stride, tf.cast(step, tf.uint32)
@@ -179,7 +179,7 @@ class TrainingLoop:
 
     def _train_on(self, batch, step: tf.Tensor, totals: Totals) -> tuple[tf.Tensor, tf.Tensor, Totals]:
         loss, norm, pooled = self._from_replicas(self.strategy.run(self.train_on_replica, args=(batch, step)))
-        finite_norm = tf.where(tf.math.is_finite(norm), norm, 0.0)  # infinite in a step that loss scaling skipped
+        finite_norm = tf.where(tf.math.is_finite(norm), norm, 0.0)  # not finite in a step that loss scaling skipped
         totals = Totals(
             ccc.merge(totals.moments, pooled),
             totals.steps + 1.0,
@@ -196,7 +196,7 @@ class TrainingLoop:
         return ccc.merge(pooled, self._from_replicas(self.strategy.run(on_replica, args=(batch,))))
 
     def _from_replicas(self, results):
-        """Results that are the same on every replica, as single tensors."""
+        """Returns single tensors, given results that are the same on every replica."""
         return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], results)
 
 
@@ -207,14 +207,14 @@ def run_epochs(
     callbacks: keras.callbacks.CallbackList,
     epochs: int,
 ) -> None:
-    """Trains from `state` to the last epoch and validates after each; a callback may end it by `stop_training`.
+    """Trains from `state` to the last epoch and validates after each one; callbacks may stop it by `stop_training`.
 
     Args:
-      loop: of the network.
-      state: changed in place, before the callbacks are called.
+      loop: trains and validates the network.
+      state: progress of the run; updated in place before each callback that ends a step or an epoch.
       pipeline: batches for training and validation.
-      callbacks: called as by `fit`.
-      epochs: number of epochs since the run began.
+      callbacks: called in the same order as by `fit`.
+      epochs: total number of epochs, counted from the start of the run.
 
     Raises:
       NotFiniteError: see `TrainingLoop.train_step`; `state` says at which step.
@@ -235,7 +235,7 @@ def run_epochs(
 def _train_epoch(
     loop: TrainingLoop, state: TrainState, pipeline: InputPipeline, callbacks: keras.callbacks.CallbackList
 ) -> Logs:
-    """Trains the remaining steps of an epoch; the logs cover the whole epoch, the rates only these steps."""
+    """Trains the remaining steps of an epoch; rates cover only these steps, all other logs the whole epoch."""
     batches = pipeline.training_batches(state.epoch, state.step)
     totals = Totals.of(state.totals)
     frames_before, started, waited = float(totals.moments.count), time.perf_counter(), 0.0
@@ -256,7 +256,7 @@ def _train_epoch(
 
 
 def _dropout_states(network: keras.Model) -> list[keras.Variable]:
-    """The seed states of all dropout layers, including those of nested models, in a fixed order."""
+    """Returns the seed states of all dropout layers, including those of nested models, in a fixed order."""
     states = []
     for layer in network.layers:
         if isinstance(layer, keras.Model):

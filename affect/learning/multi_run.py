@@ -1,11 +1,11 @@
-"""Runs of several trainings: the paper's pretraining schedule, and repetitions with other seeds.
+"""Runs several trainings: the paper's pretraining schedule, and repetitions with different seeds.
 
-RUN_DIR/{audio,video,audiovisual}/     `pretrain`: each modality alone, then both from their nets (section 4)
+RUN_DIR/{audio,video,audiovisual}/     `pretrain`: each modality alone, then both together (section 4)
 RUN_DIR/seed0/ seed1/ ... seeds.json   `repeat`: one folder per seed; mean and standard deviation of the scores
 
-Each of these folders is a run folder of its own. The same command, given again, continues where it stopped.
+Each of these folders is a run folder of its own. Running the same command again continues where it stopped.
 
-Importing this module does not load TensorFlow, so that wrong settings are reported at once.
+Importing this module does not load TensorFlow, so that invalid settings are reported immediately.
 """
 
 from collections.abc import Callable
@@ -33,11 +33,11 @@ class TrainingPlan:
     Attributes:
       preset: name of the base preset.
       modality: "audio", "video" or "audiovisual".
-      settings: assignments `section.field=value` that override the preset, with the data folder among them.
+      settings: assignments `section.field=value` that override the preset, including the data folder.
       run_dir: the run folder; with `pretrain` or several seeds, the parent of several run folders.
       initial_runs: run folders of trained unimodal networks, by modality.
       pretrain: whether to train audio and video first, and then the audiovisual network from their nets.
-      seeds: number of repetitions, each with the next seed.
+      seeds: number of repetitions, with consecutive seeds from `train.seed` on.
     """
 
     preset: str
@@ -49,10 +49,10 @@ class TrainingPlan:
     seeds: int = 1
 
     def experiments(self) -> dict[int, dict[str, Experiment]]:
-        """Returns the experiments by seed and modality, in the order of training.
+        """Returns the experiments by seed and modality, in training order.
 
         Raises:
-          UserError: an unknown preset or setting, a value out of range, or options that exclude each other.
+          UserError: an unknown preset or setting, a value out of range, or conflicting options.
         """
         if self.pretrain and (self.modality != "audiovisual" or self.initial_runs):
             raise UserError("--pretrain trains audio and video itself; use --modality=audiovisual and no --init_*")
@@ -72,7 +72,7 @@ def train_plan(plan: TrainingPlan, options: RunOptions, strategy_name: str = "au
 
     Args:
       plan: what to train.
-      options: of every training.
+      options: options of every training.
       strategy_name: one of `affect.learning.options.STRATEGIES`.
       tpu: name or address of a TPU.
 
@@ -103,13 +103,13 @@ def train_plan(plan: TrainingPlan, options: RunOptions, strategy_name: str = "au
 def pretrain(
     experiments: dict[str, Experiment], run_dir: Path, strategy: "tf.distribute.Strategy", options: RunOptions
 ) -> float:
-    """Trains audio, video, and then both together, starting from the nets of the two.
+    """Trains the audio network, the video network, and then the audiovisual network, starting from their nets.
 
     Args:
-      experiments: one for each of the three modalities.
-      run_dir: gets a run folder per modality.
-      strategy: of all three trainings.
-      options: of all three trainings.
+      experiments: one experiment for each of the three modalities.
+      run_dir: parent folder; one run folder per modality is created in it.
+      strategy: used for all three trainings.
+      options: used for all three trainings.
 
     Returns:
       The best mean dev CCC of the audiovisual network.
@@ -135,10 +135,10 @@ def repeat(train_one: Callable[[int, Path], float], seeds: list[int], run_dir: P
     """Trains with each seed; prints mean and sample standard deviation of the best dev CCCs.
 
     Args:
-      train_one: trains with a seed in a folder, and returns the best mean dev CCC.
-      seeds: two or more.
-      run_dir: gets a folder per seed and `seeds.json`.
-      is_chief: whether this process writes `seeds.json`; exactly one worker does.
+      train_one: called with a seed and a run folder; trains, and returns the best mean dev CCC.
+      seeds: two or more seeds.
+      run_dir: parent folder; one folder per seed and `seeds.json` are created in it.
+      is_chief: whether this process writes `seeds.json`; true on exactly one worker.
     """
     scores = {}
     for seed in seeds:

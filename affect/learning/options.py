@@ -22,11 +22,11 @@ class TensorBoardOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out.
+    """Options for saving, continuing and monitoring a run.
 
     Attributes:
       checkpoint_steps: updates between checkpoints within an epoch; 0 saves after epochs only.
-      fresh: refuse a run folder that is not empty instead of continuing the run in it.
+      fresh: whether to refuse a non-empty run folder instead of continuing the run in it.
       tensorboard: what is written for TensorBoard.
     """
 

@@ -1,4 +1,4 @@
-"""Which experiment a run folder belongs to: a new folder gets its config, an old one must hold the same experiment.
+"""Ties a run folder to one experiment: records it in a new folder, and compares with it in an existing one.
 
 `environment.json` records what is needed to repeat the run: versions, git commit, seed, data, initial weights, devices.
 """
@@ -26,16 +26,16 @@ def check_run_folder(
     """Checks that a run folder is new, or holds a run of the same experiment, data and initial weights.
 
     Args:
-      run: the folder.
-      experiment: to be trained in it.
-      manifest: of the data.
-      initial_runs: run folders of the initial weights; may be empty for a run that has begun.
+      run: the run folder.
+      experiment: the experiment to train in it.
+      manifest: manifest of the data.
+      initial_runs: run folders of the initial weights; may be empty when an existing run is continued.
       fresh: whether the folder must be new.
 
     Raises:
       UserError: the folder holds something else.
     """
-    # A process that is killed while it initialises the folder leaves at most this file and hidden temporary ones.
+    # A process killed during initialisation leaves at most this file and hidden temporary files.
     uninitialised = {run.environment.name}
     occupied = run.path.exists() and any(
         path.name not in uninitialised and not path.name.startswith(".") for path in run.path.iterdir()
@@ -64,7 +64,7 @@ def initialise_run_folder(
 ) -> None:
     """Writes environment and config into a new folder; the config comes last, because it marks a run folder.
 
-    In an existing run folder, this only removes incomplete files of a killed process.
+    In an existing run folder, this only removes incomplete files left by a killed process.
     """
     for folder in (run.path, run.checkpoints):
         remove_leftovers(folder)
@@ -91,7 +91,7 @@ def _as_text(initial_runs: dict[str, Path]) -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code that runs, with "-dirty" if files were changed; None for an installed package."""
+    """Returns the commit of the running code, with "-dirty" if it was modified; None for an installed package."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -107,7 +107,7 @@ def _git_commit() -> str | None:
 
 
 def _differences(old: Experiment, new: Experiment) -> list[str]:
-    """The fields in which two experiments differ, for an error message."""
+    """Describes the fields in which two experiments differ, for an error message."""
     if old.modality != new.modality:
         return [f"modality is {old.modality} there, {new.modality} now"]
     differences = []

@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard: curves, predictions over the gold standard, and learned filters.
+"""Writes a run's TensorBoard files: curves, predictions over the gold standard, and learned filters.
 
 tensorboard/train/        loss, CCC, gradient norm, learning rate, frames per second, share of time waiting for input
 tensorboard/validation/   loss and CCC on dev
@@ -47,7 +47,7 @@ class Pictures(keras.callbacks.Callback):
     def __init__(
         self, run: RunFolder, experiment: Experiment, manifest: Manifest, entries: list[RecordingEntry], epochs: int
     ):
-        """Prepares a drawing of `entries`, which are dev recordings, after every `epochs` epochs."""
+        """Sets up drawing `entries`, which are dev recordings, after every `epochs` epochs."""
         super().__init__()
         self._folder = run.tensorboard / "pictures"
         self._experiment = experiment
@@ -56,7 +56,7 @@ class Pictures(keras.callbacks.Callback):
         self._epochs = epochs
 
     def on_train_begin(self, logs=None):
-        """Opens the event file and prepares the prediction."""
+        """Opens the event file and sets up the compiled prediction function."""
         self._writer = tf.summary.create_file_writer(str(self._folder))
         self._predict = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
 

@@ -1,7 +1,7 @@
-"""The counters and scores that a checkpoint stores beside the weights and the optimizer.
+"""The counters and scores that a checkpoint stores along with the weights and the optimizer.
 
 Data order, augmentation and dropout are functions of seed, epoch and step. A run can therefore be continued exactly
-from these few numbers.
+without saving the state of any random number generator.
 """
 
 from typing import Annotated
@@ -12,13 +12,13 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class TrainState(msgspec.Struct, forbid_unknown_fields=True):
-    """How far a run has come; changed in place as training proceeds.
+    """Progress of a run; updated in place during training.
 
     Attributes:
-      epoch: finished epochs.
-      step: finished updates of the epoch after those.
-      updates: finished updates since the run began.
-      totals: moments and sums of the unfinished epoch (`affect.learning.loop.Totals.to_list`).
+      epoch: number of finished epochs.
+      step: number of finished updates in the current epoch.
+      updates: number of finished updates since the start of the run.
+      totals: moments and sums of the current epoch (`affect.learning.loop.Totals.to_list`).
       best_score: best mean dev CCC so far.
       best_epoch: number of finished epochs when the best score was reached.
       reduced_epoch: number of finished epochs when the learning rate was last reduced.

@@ -1,8 +1,8 @@
-"""Trains one network: from an experiment and a run folder to trained weights (section 4 of the paper).
+"""Trains the network of one experiment in a run folder (section 4 of the paper).
 
-Audio and video networks are trained alone first. An audiovisual run then starts from their nets and trains all weights
-together (`affect.learning.multi_run` does all three). If the folder already holds the run, training continues exactly
-where its newest checkpoint was saved.
+In the paper, the audio and video networks are first trained separately. An audiovisual run then starts from their
+feature nets and trains all weights together (`affect.learning.multi_run` does all three). If the folder already holds
+the run, training continues exactly from its newest readable checkpoint.
 """
 
 import sys
@@ -38,10 +38,10 @@ def train(
 
     Args:
       experiment: which network to train, and on which data.
-      run_dir: a new folder, or one with a run of the same experiment, which is continued. All workers share it.
+      run_dir: a new folder, or one with a run of the same experiment to continue. All workers must share it.
       initial_runs: run folders of trained unimodal networks, by modality; only for an audiovisual experiment.
       strategy: from `affect.learning.strategy.make_strategy`.
-      options: checkpoints and TensorBoard.
+      options: how often to save checkpoints, whether to continue a run, and what to write for TensorBoard.
 
     Returns:
       The best mean dev CCC.
@@ -74,7 +74,7 @@ def train(
 
     callbacks = [BestWeights(run.best_weights, state, context.is_chief), Patience(experiment.train, state)]
     if context.is_chief:
-        # From here on the folder is written; everything that may be refused has been checked above.
+        # The run folder is written only from here on, after all checks have passed.
         initialise_run_folder(run, experiment, pipeline.manifest, initial_runs, context)
         trim_log(run.training_log, state.epoch)
         callbacks.append(keras.callbacks.CSVLogger(run.training_log, append=True))
@@ -102,7 +102,7 @@ def train(
 
 
 def _compiled_network(experiment: Experiment) -> keras.Model:
-    """The experiment's network at its precision; the seed determines the initial weights."""
+    """Builds and compiles the network at the experiment's precision; the seed determines the initial weights."""
     keras.utils.set_random_seed(experiment.train.seed)
     default = keras.config.dtype_policy()
     keras.config.set_dtype_policy(experiment.train.precision)

@@ -1,4 +1,4 @@
-"""The network on the raw waveform (paper section 3.1): two convolutions, each followed by a max-pool.
+"""The audio network on the raw waveform (paper section 3.1): two convolutions, each followed by max-pooling.
 
     audio (B, T, 640)  ->  features (B, T, 1280)
 

@@ -2,7 +2,7 @@
 
 Multiply-adds are counted for convolutions (as if computed directly), dense layers and LSTMs, but not for pooling,
 normalisation and activations. Memory is the sum of all layers' outputs in float32; it shows how memory grows with the
-signal. Training needs more than this (gates, spectra, gradients, optimizer), inference less.
+signal. Training needs more memory than this (gates, spectra, gradients, optimizer), and inference needs less.
 
 Example:
   python -m affect.models.describe --preset=paper --modality=audiovisual
@@ -25,13 +25,13 @@ from affect.timebase import SAMPLE_RATE_HZ
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, or one stage of a ResNet, for one second of signal.
+    """One line of the table: a layer, or a stage of a ResNet, for one second of signal.
 
     Attributes:
       name: name of the layer or stage, preceded by "<net>/" inside a feature network.
-      shape: shape of the (last) output, without the batch of one; the time axis is one second.
+      shape: shape of the layer's or stage's output for one second, without the batch axis of size 1.
       parameters: number of parameters, trainable or not.
-      multiply_adds: number of multiply-adds, counted as the module describes.
+      multiply_adds: number of multiply-adds, counted as described in the module docstring.
       output_bytes: size of all outputs in float32.
     """
 
@@ -43,7 +43,7 @@ class Row:
 
 
 def rows(config: ModelConfig, modality: str) -> list[Row]:
-    """Returns all layers of `build_network(config, modality)`: each feature network's, then the fusion's.
+    """Returns a row for each layer or stage: first those of the feature networks, then all later layers.
 
     Raises:
       UserError: `modality` is unknown, or one second is not a whole number of frames.
@@ -90,7 +90,7 @@ def _inner_models(model: keras.Model) -> list[keras.Model]:
 
 
 def _layer_rows(model: keras.Model, inputs, prefix: str) -> list[Row]:
-    """Describes the model's own layers for inputs of known shape, without the layers of nested models."""
+    """Returns rows for the model's own layers, not those of nested models, for inputs of known shape."""
     own = [layer for layer in model.layers if not isinstance(layer, (layers.InputLayer, keras.Model))]
     probe = keras.Model(model.inputs, [layer.output for layer in own])
     return [
@@ -138,7 +138,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Prints the table of the network that the flags describe."""
+    """Prints the table for the network selected by the flags."""
     args = flags.FLAGS
     config = override(get_preset(args.preset, args.modality), args.set).model
     print(table(rows(config, args.modality)))

@@ -1,4 +1,4 @@
-"""Layers that merge the time axis into the batch or the signal and split it off again.
+"""Layers that merge the time axis with the batch or sample axis, and split it off again.
 
 They let ordinary layers process all frames of all windows as one batch. Keras' `TimeDistributed` returns wrong results
 without an error when the time axis is unknown, and a plain reshape cannot have two unknown dimensions in a functional
@@ -62,7 +62,7 @@ class FramesToSignal(keras.layers.Layer):
 class StepsToFrames(keras.layers.Layer):
     """Cuts a signal into frames of `steps` steps: [batch, time * steps, channels] to [batch, time, steps * channels].
 
-    The features of a frame are ordered step by step, as in the released code.
+    The features of a frame are ordered by step, then by channel, as in the released code.
     """
 
     def __init__(self, steps: int, **kwargs):

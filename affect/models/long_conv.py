@@ -1,4 +1,4 @@
-"""One-dimensional convolution with filters of up to thousands of taps (conv 2 of the paper has 4000).
+"""One-dimensional convolution with filters of up to several thousand taps (conv 2 of the paper has 4000).
 
     (B, S, C)  ->  (B, S, F)
 
@@ -50,7 +50,7 @@ class LongConv1D(keras.layers.Conv1D):
         refused = {"strides", "dilation_rate", "groups", "data_format"} & kwargs.keys()
         if refused:
             raise ValueError(f"LongConv1D does not support {', '.join(sorted(refused))}; the argument must be left out")
-        # `call` does all casting, so that the FFT reads the variables at full precision.
+        # `call` does all casting, so that the FFT uses the variables at full precision.
         super().__init__(
             filters,
             kernel_size,
@@ -88,7 +88,7 @@ class LongConv1D(keras.layers.Conv1D):
         return config | {"method": self.method}
 
 
-# Keras names the groups of a weights file after the class. With Conv1D's name, each layer can load the other's files.
+# Keras names the groups in a weights file after the class. Sharing Conv1D's name lets both classes load the same files.
 LongConv1D.__name__ = "Conv1D"
 
 
@@ -98,14 +98,14 @@ def fft_convolve(signal, kernel, padding: str = "same"):
     Args:
       signal: [batch, steps, channels], any float dtype; batch and steps may be unknown while tracing.
       kernel: [taps, channels, filters].
-      padding: "same" pads zeros, the smaller half in front, as TensorFlow does; "valid" does not pad.
+      padding: "same" pads with zeros, the smaller half in front, as TensorFlow does; "valid" does not pad.
 
     Returns:
       float32 [batch, steps, filters], or [batch, steps - taps + 1, filters] for "valid".
     """
     taps, channels, filters = kernel.shape
     size = fft_size(taps)
-    block = size - taps + 1  # outputs per block; at least taps - 1, so that one previous block covers the filter
+    block = size - taps + 1  # outputs per block; at least taps - 1, so that the history comes from one block
     padded_left = (taps - 1) // 2 if padding == "same" else 0
     signal = ops.transpose(ops.cast(signal, "float32"), (0, 2, 1))  # (B, C, S): FFTs run along the last axis
     batch, steps = ops.shape(signal)[0], ops.shape(signal)[2]

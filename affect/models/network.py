@@ -2,8 +2,8 @@
 
     {"audio": (B, T, 640), "video": (B, T, 96, 96, 3)}  ->  (B, T, 2) float32
 
-The two outputs are arousal and valence of each 40 ms frame. Builders create the architecture only; they read no file.
-`affect.models.trained` loads the weights of a run.
+The two outputs are arousal and valence of each 40 ms frame. Builders create the architecture only; they do not read any
+files. `affect.models.trained` loads the weights of a run.
 
 Shapes in comments: B batch, T frames. Numbers are the paper's sizes.
 """
@@ -23,12 +23,12 @@ def build_network(config: ModelConfig, modality: str) -> keras.Model:
     """Builds the network of one modality or of both.
 
     Args:
-      config: sizes and rates.
+      config: sizes of the layers and dropout rates.
       modality: "audio", "video" or "audiovisual".
 
     Returns:
       A functional model with the inputs "audio" and/or "video" by name and one output [batch, time, 2], which is
-      float32 under every precision policy. Batch and time may vary.
+      float32 under every precision policy. Batch size and number of frames may vary.
 
     Raises:
       UserError: `modality` is unknown.
@@ -48,7 +48,7 @@ def build_network(config: ModelConfig, modality: str) -> keras.Model:
 
 
 def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
-    """Returns one recurrent layer; unless `kwargs` change that, its settings suit cuDNN's kernel."""
+    """Returns one LSTM layer; its settings allow cuDNN's kernel, unless `kwargs` override them."""
     return layers.LSTM(
         units,
         return_sequences=True,
@@ -60,5 +60,5 @@ def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:
 
 
 def head(config: ModelConfig) -> layers.Dense:
-    """Returns the linear layer to arousal and valence, float32 under every precision policy."""
+    """Returns the linear output layer for arousal and valence, float32 under every precision policy."""
     return layers.Dense(2, kernel_initializer=config.initializer, dtype="float32", name="predictions")

@@ -1,4 +1,4 @@
-"""Loads the trained network of a run folder: the architecture from its config, and the best weights."""
+"""Loads the trained network of a run folder: builds it from the config and loads the best weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class TrainedNetwork:
         """Rebuilds the network of a run folder and loads its best weights.
 
         Raises:
-          UserError: the run folder does not exist, has no weights yet, or has weights of another architecture.
+          UserError: the run folder does not exist, has no weights yet, or its weights do not fit the architecture.
         """
         run = RunFolder(run_dir)
         experiment = run.read_config()

@@ -1,9 +1,9 @@
-"""The network on face crops (paper section 3.2): a ResNet-50 up to its global average pool, once per frame.
+"""The video network (paper section 3.2): a ResNet-50 without its top, applied to the face crop of each frame.
 
     video uint8 (B, T, 96, 96, 3)  ->  features (B, T, 2048)
 
-Pixels are scaled inside the network, so callers always pass plain RGB. "narrow" has the same bottleneck blocks, but
-fewer of them and fewer channels, for machines without an accelerator.
+Pixels are scaled inside the network, so callers always pass unscaled RGB. The "narrow" variant has the same kind of
+bottleneck blocks, but fewer of them and fewer channels, for machines without an accelerator.
 
 Shapes in comments: B batch, T frames, N = B * T images, H and W height and width, C channels. Numbers are the paper's
 sizes; for the narrow network, those of a 96-pixel crop at stem stride 2 and width 64.
@@ -27,7 +27,7 @@ class PixelScaling(layers.Layer):
         self.scaling = scaling
 
     def call(self, inputs):
-        """Scales the pixels in float32; `preprocess_input` would wrap around on uint8."""
+        """Scales the pixels in float32; on uint8, `preprocess_input` would overflow."""
         pixels = ops.cast(inputs, "float32")
         scaled = pixels / 255.0 if self.scaling == "unit" else keras.applications.resnet.preprocess_input(pixels)
         return ops.cast(scaled, self.compute_dtype)
@@ -75,7 +75,7 @@ def _set_training_behaviour(backbone: keras.Model, config: ModelConfig) -> None:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = config.video_batch_norm_momentum
             layer.trainable = config.video_batch_norm == "batch"
-            # Statistics over all replicas, which only Keras' TensorFlow backend implements.
+            # Batch statistics over all replicas; only Keras' TensorFlow backend implements this.
             layer.synchronized = keras.backend.backend() == "tensorflow"
         elif isinstance(layer, layers.Conv2D) and config.weight_decay:
             layer.kernel_regularizer = keras.regularizers.L2(config.weight_decay / 2)
