@@ -29,6 +29,7 @@ class InputPipeline:
       manifest: manifest of the data folder.
       train_entries, dev_entries: the labelled recordings of the two partitions.
       steps: updates per epoch, the same for every worker.
+      all_frames_count: whether no training window has masked frames: none is padded, no faceless frame is left out.
     """
 
     def __init__(self, experiment: Experiment, strategy: tf.distribute.Strategy, context: WorkerContext):
@@ -54,7 +55,11 @@ class InputPipeline:
             raise UserError(
                 f"{context.workers} workers cannot share {recordings} training recordings; use fewer workers"
             )
-        self.steps = steps_per_epoch(self.train_entries, experiment.data.window_frames, batch_size, context.workers)
+        data = experiment.data
+        self.steps = steps_per_epoch(self.train_entries, data.window_frames, batch_size, context.workers)
+        self.all_frames_count = all(entry.frames >= data.window_frames for entry in self.train_entries) and not (
+            "video" in experiment.modalities and data.faceless_frames == "mask"
+        )
         self._experiment = experiment
         self._strategy = strategy
         self._context = context

@@ -22,6 +22,9 @@ from affect.learning.ccc import Moments
 from affect.learning.input_pipeline import InputPipeline
 from affect.learning.strategy import all_reduce_sum
 from affect.learning.train_state import TrainState
+from affect.models.batch_norm import synchronise
+from affect.models.masking import frame_masks
+from affect.models.nested import nested_layers
 
 Logs = dict[str, float]
 
@@ -83,16 +86,21 @@ class Totals(NamedTuple):
 class TrainingLoop:
     """Trains and validates a compiled network on batches `(inputs, labels, mask)`."""
 
-    def __init__(self, network: keras.Model, seed: int, clip_norm: float = 0.0):
+    def __init__(self, network: keras.Model, seed: int, clip_norm: float = 0.0, all_frames_count: bool = False):
         """Prepares the training and the validation step. Must be called in the scope of the strategy.
 
         Args:
           network: built and compiled in the same scope.
           seed: determines the dropout masks, together with the step and the replica.
           clip_norm: maximum norm of the global gradient; 0 disables clipping.
+          all_frames_count: promises that no training batch has a masked frame. The network then gets no mask, and batch
+            norm on one replica is Keras' own.
         """
         self.network = network
         self.strategy = tf.distribute.get_strategy()
+        if self.strategy.num_replicas_in_sync > 1:
+            synchronise(network, all_reduce_sum)
+        self._all_frames_count = all_frames_count
         self._seed = seed
         self._clip_norm = clip_norm
         self._dropout_states = _dropout_states(network)
@@ -146,7 +154,8 @@ class TrainingLoop:
         with tf.GradientTape() as tape:
             # This scope fixes the dropout seeds and collects the updated moving averages of batch norm.
             with keras.StatelessScope(seeds) as scope:
-                predicted = self.network(inputs, training=True)
+                masks = None if self._all_frames_count else frame_masks(self.network, mask)
+                predicted = self.network(inputs, training=True, mask=masks)
             pooled = ccc.moments(labels, predicted, mask, all_reduce_sum)
             loss = ccc.loss_from_moments(pooled)
             penalties = [tf.cast(penalty, loss.dtype) for penalty in self.network.losses]
@@ -191,7 +200,8 @@ class TrainingLoop:
     def _validate_on(self, batch, pooled: Moments) -> Moments:
         def on_replica(batch):
             inputs, labels, mask = batch
-            return ccc.moments(labels, self.network(inputs, training=False), mask, all_reduce_sum)
+            predicted = self.network(inputs, training=False, mask=frame_masks(self.network, mask))
+            return ccc.moments(labels, predicted, mask, all_reduce_sum)
 
         return ccc.merge(pooled, self._from_replicas(self.strategy.run(on_replica, args=(batch,))))
 
@@ -256,11 +266,6 @@ def _train_epoch(
 
 
 def _dropout_states(network: keras.Model) -> list[keras.Variable]:
-    """Returns the seed states of all dropout layers, including those of nested models, in a fixed order."""
-    states = []
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            states += _dropout_states(layer)
-        elif isinstance(layer, keras.layers.Dropout) and layer.rate:
-            states.append(layer.seed_generator.state)
-    return states
+    """Returns the seed states of all dropout layers, in a fixed order."""
+    dropouts = (layer for layer in nested_layers(network) if isinstance(layer, keras.layers.Dropout))
+    return [layer.seed_generator.state for layer in dropouts if layer.rate]

@@ -17,6 +17,7 @@ from affect.data.dataset import dev_dataset
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.windows import WHOLE_DATASET
 from affect.learning.options import TensorBoardOptions
+from affect.models.masking import frame_masks
 from affect.runs import RunFolder
 
 _RECORDINGS_SHOWN = 2
@@ -58,7 +59,10 @@ class Pictures(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Opens the event file and sets up the compiled prediction function."""
         self._writer = tf.summary.create_file_writer(str(self._folder))
-        self._predict = tf.function(lambda inputs: self.model(inputs, training=False), reduce_retracing=True)
+        self._predict = tf.function(
+            lambda inputs, mask: self.model(inputs, training=False, mask=frame_masks(self.model, mask)),
+            reduce_retracing=True,
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         """Draws the pictures if they are due after this epoch."""
@@ -80,7 +84,7 @@ class Pictures(keras.callbacks.Callback):
     def _prediction_over_gold(self, entry: RecordingEntry) -> Figure:
         predicted, gold = [], []
         for inputs, labels, mask in dev_dataset(self._experiment, self._manifest, [entry], 1, WHOLE_DATASET):
-            predicted.append(self._predict(inputs).numpy()[mask.numpy()])
+            predicted.append(self._predict(inputs, mask).numpy()[mask.numpy()])
             gold.append(labels.numpy()[mask.numpy()])
         curves = np.concatenate(predicted), np.concatenate(gold)
         return figures.prediction_over_gold(*curves, self._manifest.frame_rate_hz, DIMENSIONS, entry.name)

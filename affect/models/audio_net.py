@@ -16,6 +16,7 @@ from keras import layers, ops
 from affect.config import ModelConfig
 from affect.models.folding import FoldTime, FramesToSignal, StepsToFrames, UnfoldTime
 from affect.models.long_conv import LongConv1D
+from affect.models.masking import BlankAfterEnd
 
 
 @keras.saving.register_keras_serializable("affect")
@@ -51,7 +52,8 @@ def build_audio_net(config: ModelConfig) -> keras.Model:
       A model from float32 [batch, time, frame_samples] to [batch, time, features] with
       features = frame_samples / audio_pool * audio_filters[1] / audio_channel_pool; batch and time may vary.
     """
-    audio = x = keras.Input((None, config.frame_samples), name="audio")  # (B, T, 640)
+    audio = keras.Input((None, config.frame_samples), name="audio")  # (B, T, 640)
+    x = BlankAfterEnd(name="blank_audio")([audio, audio])
     if config.audio_input_dropout:
         x = layers.Dropout(config.audio_input_dropout, name="input_dropout")(x)
     if config.audio_framed:
@@ -62,9 +64,13 @@ def build_audio_net(config: ModelConfig) -> keras.Model:
         features = UnfoldTime(name="unfold_audio")([x, audio])  # (B, T, 1280)
     else:
         x = FramesToSignal(name="window_signal")(x)  # (B, T * 640, 1)
-        x = conv2_block(conv1_block(x, config), config)  # (B, T * 320, 4)
-        features = StepsToFrames(config.frame_samples // config.audio_pool, name="frames")(x)  # (B, T, 1280)
-    return keras.Model(audio, features, name="audio_net")
+        steps = config.frame_samples // config.audio_pool
+        # Conv 1 has a bias, so its output after the end is not zero.
+        x = BlankAfterEnd(steps, name="blank_pooled")([conv1_block(x, config), audio])  # (B, T * 320, 20)
+        features = StepsToFrames(steps, name="frames")(conv2_block(x, config))  # (B, T, 1280)
+    net = keras.Model(audio, features, name="audio_net")
+    net.supports_masking = True  # its features have the mask of its input
+    return net
 
 
 def conv1_block(signal, config: ModelConfig, padding: str = "same"):

@@ -18,6 +18,7 @@ from keras import layers
 from affect import cli
 from affect.config import MODALITIES, ModelConfig, modalities_of, override
 from affect.errors import UserError
+from affect.models.masking import MaskLayer
 from affect.models.network import build_network
 from affect.presets import PRESETS, get_preset
 from affect.timebase import SAMPLE_RATE_HZ
@@ -91,7 +92,7 @@ def _inner_models(model: keras.Model) -> list[keras.Model]:
 
 def _layer_rows(model: keras.Model, inputs, prefix: str) -> list[Row]:
     """Returns rows for the model's own layers, not those of nested models, for inputs of known shape."""
-    own = [layer for layer in model.layers if not isinstance(layer, (layers.InputLayer, keras.Model))]
+    own = [layer for layer in model.layers if not isinstance(layer, (layers.InputLayer, keras.Model, MaskLayer))]
     probe = keras.Model(model.inputs, [layer.output for layer in own])
     return [
         Row(

@@ -13,11 +13,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("affect")
 class FoldTime(keras.layers.Layer):
-    """Merges batch and time: [batch, time, ...] to [batch * time, ...]."""
+    """Merges batch and time: [batch, time, ...] to [batch * time, ...]. A mask is merged in the same way."""
 
     def call(self, inputs):
         """Merges the first two axes."""
         return ops.reshape(inputs, (-1, *inputs.shape[2:]))  # (B * T, ...)
+
+    def compute_mask(self, inputs, previous_mask):
+        """Returns the mask of the merged axis, bool [batch * time]."""
+        return None if previous_mask is None else ops.reshape(previous_mask, (-1,))
 
     def compute_output_shape(self, input_shape):
         """Returns the output shape of `call`."""
@@ -29,7 +33,7 @@ class FoldTime(keras.layers.Layer):
 class UnfoldTime(keras.layers.Layer):
     """Splits batch and time: ([batch * time, features], [batch, time, ...]) to [batch, time, features].
 
-    Only the shape of the second input is used.
+    Only the shape and the mask of the second input are used.
     """
 
     def call(self, inputs):
@@ -37,6 +41,10 @@ class UnfoldTime(keras.layers.Layer):
         folded, reference = inputs
         shape = ops.shape(reference)
         return ops.reshape(folded, (shape[0], shape[1], folded.shape[-1]))  # (B, T, F)
+
+    def compute_mask(self, inputs, previous_mask):
+        """Returns the mask of the second input, bool [batch, time]."""
+        return None if previous_mask is None else previous_mask[1]
 
     def compute_output_shape(self, input_shape):
         """Returns the output shape of `call`."""

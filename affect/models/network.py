@@ -13,6 +13,7 @@ from keras import layers
 
 from affect.config import ModelConfig, modalities_of
 from affect.models.audio_net import build_audio_net
+from affect.models.masking import DropMask
 from affect.models.video_net import build_video_net
 
 # The feature network of each modality: from [batch, time, ...] to [batch, time, features].
@@ -28,7 +29,8 @@ def build_network(config: ModelConfig, modality: str) -> keras.Model:
 
     Returns:
       A functional model with the inputs "audio" and/or "video" by name and one output [batch, time, 2], which is
-      float32 under every precision policy. Batch size and number of frames may vary.
+      float32 under every precision policy. Batch size and number of frames may vary. `affect.models.masking` describes
+      the mask that a call may have.
 
     Raises:
       UserError: `modality` is unknown.
@@ -37,14 +39,16 @@ def build_network(config: ModelConfig, modality: str) -> keras.Model:
     for name in modalities_of(modality):
         net = BUILDERS[name](config)
         inputs[name] = keras.Input(net.input_shape[1:], dtype=net.inputs[0].dtype, name=name)
-        x = net(inputs[name])  # (B, T, 1280) audio, (B, T, 2048) video
+        x = DropMask(name=f"{name}_unmasked")(net(inputs[name]))  # (B, T, 1280) audio, (B, T, 2048) video
         features.append(layers.Dropout(config.dropout, name=f"{name}_dropout")(x))
 
     x = layers.Concatenate(name="fusion")(features) if len(features) > 1 else features[0]  # (B, T, 3328)
     for index, units in enumerate(config.lstm_units, start=1):
         x = lstm(index, units, config)(x)  # (B, T, 256)
     predictions = head(config)(x)  # (B, T, 2)
-    return keras.Model(inputs, predictions, name=f"affect_{modality}")
+    network = keras.Model(inputs, predictions, name=f"affect_{modality}")
+    network.supports_masking = True
+    return network
 
 
 def lstm(index: int, units: int, config: ModelConfig, **kwargs) -> layers.LSTM:

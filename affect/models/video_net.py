@@ -13,7 +13,9 @@ import keras
 from keras import layers, ops
 
 from affect.config import ModelConfig
+from affect.models.batch_norm import BatchNormalization
 from affect.models.folding import FoldTime, UnfoldTime
+from affect.models.masking import BlankMasked
 
 _EXPANSION = 4  # a bottleneck block outputs four times its inner width (He et al., 2016)
 
@@ -24,6 +26,7 @@ class PixelScaling(layers.Layer):
 
     def __init__(self, scaling: str, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.scaling = scaling
 
     def call(self, inputs):
@@ -57,26 +60,38 @@ def build_video_net(config: ModelConfig) -> keras.Model:
     """
     shape = (config.crop_size, config.crop_size, 3)
     video = keras.Input((None, *shape), dtype="uint8", name="video")  # (B, T, 96, 96, 3)
-    images = FoldTime(name="fold_video")(video)  # (B * T, 96, 96, 3)
+    images = FoldTime(name="fold_video")(BlankMasked(name="blank_video")(video))  # (B * T, 96, 96, 3)
     pixels = PixelScaling(config.video_scaling, name="scale_pixels")(images)
     if config.video_net == "resnet50":
-        backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=shape, pooling="avg")
+        backbone = _resnet50(shape)
     else:
         backbone = _narrow_resnet(config, shape)
     _set_training_behaviour(backbone, config)
     pooled = backbone(pixels)  # (B * T, 2048)
     features = UnfoldTime(name="unfold_video")([pooled, video])  # (B, T, 2048)
-    return keras.Model(video, features, name="video_net")
+    net = keras.Model(video, features, name="video_net")
+    net.supports_masking = True  # its features have the mask of its input
+    return net
+
+
+def _resnet50(shape: tuple[int, int, int]) -> keras.Model:
+    """Builds Keras' ResNet-50 with our batch norm; names and order of the weights are Keras'."""
+
+    def rebuilt(layer: layers.Layer) -> layers.Layer:
+        kind = BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    resnet = keras.applications.ResNet50(include_top=False, weights=None, input_shape=shape, pooling="avg")
+    return keras.models.clone_model(resnet, clone_function=rebuilt)
 
 
 def _set_training_behaviour(backbone: keras.Model, config: ModelConfig) -> None:
-    """Sets batch norm and weight decay, changing the backbone in place; Keras' ResNet50 takes no arguments for them."""
-    for layer in backbone.layers:
+    """Sets masks, batch norm and weight decay in place; Keras' ResNet50 takes no arguments for them."""
+    for layer in (backbone, *backbone.layers):
+        layer.supports_masking = True  # pass the mask of the pictures on to every batch norm
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = config.video_batch_norm_momentum
             layer.trainable = config.video_batch_norm == "batch"
-            # Batch statistics over all replicas; only Keras' TensorFlow backend implements this.
-            layer.synchronized = keras.backend.backend() == "tensorflow"
         elif isinstance(layer, layers.Conv2D) and config.weight_decay:
             layer.kernel_regularizer = keras.regularizers.L2(config.weight_decay / 2)
             layer.kernel.regularizer = layer.kernel_regularizer
@@ -113,4 +128,4 @@ def _convolve(x, filters: int, size: int, stride: int, name: str):
     x = layers.Conv2D(
         filters, size, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
     )(x)
-    return layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+    return BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)

@@ -6,11 +6,17 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from affect.config import TrainConfig
+from affect.config import ModelConfig, TrainConfig
 from affect.learning import ccc
 from affect.learning.loop import NotFiniteError, Totals, TrainingLoop, compile_network
+from affect.metrics import concordance_cc
 from affect.models.network import build_network
 from tests.helpers.networks import CONFIG, batches, network, run_loop
+
+VIDEO_CONFIG = ModelConfig(
+    crop_size=32, video_net="narrow", video_width=2, video_blocks=(1, 1, 1, 1), video_scaling="unit", lstm_units=(5,),
+    dropout=0.0, weight_decay=0.02,
+)  # fmt: skip
 
 
 def test_loop_gives_the_same_weights_as_keras_fit_with_masks():
@@ -34,9 +40,80 @@ def test_dropout_masks_depend_on_seed_and_step_only():
     assert not np.allclose(once.get_weights()[0], other.get_weights()[0], atol=1e-4)
 
 
-def test_validation_reports_the_loss_of_the_pooled_cccs():
-    logs = TrainingLoop(network(), 0).validate(batches())
-    assert logs["val_loss"] == pytest.approx(1 - (logs["val_ccc_arousal"] + logs["val_ccc_valence"]) / 2, abs=1e-6)
+def test_dropout_masks_of_two_steps_differ():
+    model = network(0.5)
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss=model.loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    loop, batch = TrainingLoop(model, seed=3), next(iter(batches(1)))
+    first, second, again = (loop.train_step(batch, step, Totals.of([]))[0] for step in (0, 1, 0))
+    assert first == again
+    assert abs(first - second) > 1e-3
+
+
+def test_validation_scores_the_unmasked_frames_of_all_batches_together():
+    model = network()
+    gold, predicted = [], []
+    for inputs, labels, mask in batches():
+        gold.append(labels.numpy()[mask.numpy()])
+        predicted.append(model(inputs).numpy()[mask.numpy()])
+    gold, predicted = np.concatenate(gold), np.concatenate(predicted)
+    arousal, valence = (concordance_cc(gold[:, i], predicted[:, i]) for i in range(2))
+    logs = TrainingLoop(model, 0).validate(batches())
+    assert logs["val_ccc_arousal"] == pytest.approx(arousal, abs=1e-5)
+    assert logs["val_ccc_valence"] == pytest.approx(valence, abs=1e-5)
+    assert logs["val_ccc"] == pytest.approx((arousal + valence) / 2, abs=1e-5)
+    assert logs["val_loss"] == pytest.approx(1 - (arousal + valence) / 2, abs=1e-5)
+
+
+def video_network():
+    """A small video network with batch norm and weight decay, compiled with plain SGD; always the same weights."""
+    keras.utils.set_random_seed(1)
+    model = build_network(VIDEO_CONFIG, "video")
+    compile_network(model, TrainConfig())
+    model.compile(optimizer=keras.optimizers.SGD(0.01), loss=model.loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def video_batches(count):
+    """Random batches of three windows of eight frames."""
+    rng = np.random.default_rng(4)
+    video = rng.integers(0, 256, size=(count, 3, 8, 32, 32, 3)).astype(np.uint8)
+    labels = rng.uniform(-1, 1, size=(count, 3, 8, 2)).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices(({"video": video}, labels, np.ones((count, 3, 8), bool)))
+
+
+@pytest.mark.parametrize("all_frames_count", [True, False])
+def test_five_steps_of_the_video_network_equal_keras_fit(all_frames_count):
+    ours, keras_own = video_network(), video_network()
+    before = ours.get_weights()
+    loop = TrainingLoop(ours, 0, all_frames_count=all_frames_count)
+    for step, batch in enumerate(video_batches(5)):
+        loop.train_step(batch, step, Totals.of([]))
+    keras_own.fit(video_batches(5), verbose=0, shuffle=False)
+    change, expected = (
+        np.concatenate([np.ravel(after - start) for after, start in zip(model.get_weights(), before, strict=True)])
+        for model in (ours, keras_own)
+    )
+    # Batch norm sums in another order, and five float32 steps amplify that. Its stored moments are among the weights.
+    assert np.linalg.norm(change - expected) < 2e-3 * np.linalg.norm(expected)
+
+
+def test_masked_pictures_change_neither_the_loss_nor_the_weights():
+    inputs, labels, mask = tf.nest.map_structure(lambda tensor: tensor.numpy(), next(iter(video_batches(1))))
+    mask[0, 3:5] = mask[2, 5:] = False  # frames without a face, and padding
+    spoilt = {"video": inputs["video"].copy()}
+    spoilt["video"][~mask] = 255 - spoilt["video"][~mask]
+    results = []
+    for content in (inputs, spoilt):
+        model = video_network()
+        batch = tf.nest.map_structure(tf.constant, (content, labels, mask))
+        loss, norm, _ = TrainingLoop(model, 0).train_step(batch, 0, Totals.of([]))
+        results.append((loss, norm, model.get_weights()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    assert results[0][1] == pytest.approx(results[1][1], rel=1e-5)
+    for a, b in zip(results[0][2], results[1][2], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_another_loss_is_one_edit(monkeypatch):

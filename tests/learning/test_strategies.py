@@ -7,6 +7,7 @@ import tensorflow as tf
 from affect.errors import UserError
 from affect.learning import strategy
 from affect.metrics import concordance_cc
+from affect.models.masking import frame_masks
 from tests.helpers import strategy_step
 from tests.helpers.commands import made_once
 from tests.helpers.worker_processes import finish, start_process, start_workers
@@ -56,7 +57,8 @@ def test_one_sgd_step_is_the_same_under_every_strategy(steps, modality, name):
 @pytest.mark.parametrize("modality", ["audio", "video"])
 def test_reported_loss_is_that_of_the_global_batch_and_not_a_mean_over_replicas(steps, modality):
     inputs, labels, mask = strategy_step.whole_batch()
-    predicted = strategy_step.network(modality)({modality: inputs[modality]}, training=True).numpy()
+    network = strategy_step.network(modality)
+    predicted = network({modality: inputs[modality]}, training=True, mask=frame_masks(network, mask)).numpy()
 
     def loss(windows):
         counted = mask[windows]
@@ -75,6 +77,12 @@ def test_validation_is_exact_over_replicas(steps, modality):
         for key in ("val_ccc_arousal", "val_ccc_valence", "val_loss"):
             expected = steps["one_device"][f"{modality}/validation/{key}"]
             assert steps[name][f"{modality}/validation/{key}"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_batch_norm_keeps_a_small_variance_over_replicas(steps):
+    x, mask = strategy_step.nearly_constant()
+    for step in steps.values():
+        np.testing.assert_allclose(step["variance"], x[mask].astype(np.float64).var(axis=(0, 1, 2)), rtol=1e-3)
 
 
 def test_dropout_differs_between_replicas_and_not_between_strategies(steps):

@@ -1,4 +1,7 @@
-"""The networks, LongConv1D and the CCC do not depend on TensorFlow: Keras on JAX gives the same numbers."""
+"""The networks, LongConv1D and the CCC do not depend on TensorFlow: Keras on JAX gives the same numbers.
+
+Runs with `make test TF=latest`, whose environment has JAX.
+"""
 
 import importlib.util
 import os
