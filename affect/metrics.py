@@ -29,6 +29,8 @@ def concordance_cc(gold: np.ndarray, predicted: np.ndarray) -> float:
       1.0
     """
     gold, predicted = _checked_pair(gold, predicted)
+    if _is_constant(gold) or _is_constant(predicted):
+        return 0.0
     gold_centred, predicted_centred = gold - gold.mean(), predicted - predicted.mean()
     covariance = np.mean(gold_centred * predicted_centred)
     denominator = np.mean(gold_centred**2) + np.mean(predicted_centred**2) + (gold.mean() - predicted.mean()) ** 2
@@ -38,6 +40,8 @@ def concordance_cc(gold: np.ndarray, predicted: np.ndarray) -> float:
 def pearson_cc(gold: np.ndarray, predicted: np.ndarray) -> float:
     """Returns the Pearson correlation; 0 if either signal is constant. Arguments and errors as in `concordance_cc`."""
     gold, predicted = _checked_pair(gold, predicted)
+    if _is_constant(gold) or _is_constant(predicted):
+        return 0.0
     gold_centred, predicted_centred = gold - gold.mean(), predicted - predicted.mean()
     denominator = np.sqrt(np.mean(gold_centred**2) * np.mean(predicted_centred**2))
     return float(np.mean(gold_centred * predicted_centred) / denominator) if denominator > 0.0 else 0.0
@@ -47,6 +51,11 @@ def rmse(gold: np.ndarray, predicted: np.ndarray) -> float:
     """Returns the root mean squared error, in the unit of the labels. Arguments and errors as in `concordance_cc`."""
     gold, predicted = _checked_pair(gold, predicted)
     return float(np.sqrt(np.mean((gold - predicted) ** 2)))
+
+
+def _is_constant(signal: np.ndarray) -> bool:
+    """Compares the values themselves: rounding of the mean gives a constant like 0.1 a variance above 0."""
+    return signal.min() == signal.max()
 
 
 def _checked_pair(gold: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,21 @@ def test_constants_score_zero(measure):
     assert measure([0.3], [0.3]) == 0.0
 
 
+@pytest.mark.parametrize("measure", [concordance_cc, pearson_cc])
+@pytest.mark.parametrize("value", [0.1, 0.3, -0.07, 1e6])
+@pytest.mark.parametrize("frames", [3, 100, 7501])
+def test_constants_whose_mean_is_rounded_score_exactly_zero(measure, value, frames):
+    constant, moving = np.full(frames, value), np.sin(np.arange(frames))
+    for pair in ((constant, constant), (constant, moving), (moving, constant), (constant, -constant)):
+        assert measure(*pair) == 0.0
+
+
+@pytest.mark.parametrize("measure", [concordance_cc, pearson_cc])
+def test_a_small_movement_on_a_high_level_is_no_constant(measure):
+    signal = 0.9 + 1e-6 * np.sin(np.arange(1000))
+    assert measure(signal, signal) == pytest.approx(1.0)
+
+
 def test_pearson_ignores_scale_and_level_but_ccc_does_not():
     signal = np.cos(np.arange(60) / 5)
     assert pearson_cc(signal, 0.1 * signal + 3) == pytest.approx(1.0)

@@ -23,6 +23,8 @@ from keras import ops
 Tensor = Any  # of whichever backend Keras runs on
 AllReduce = Callable[[Tensor], Tensor]
 
+_ROUNDING = 1e-6  # relative rounding error of the moments of a constant
+
 
 class Moments(NamedTuple):
     """Population moments over all counted frames, float32: `count` is a scalar, the others are [dimensions]."""
@@ -62,19 +64,25 @@ def moments(gold: Tensor, predicted: Tensor, mask: Tensor = None, all_reduce: Al
     frames = ops.maximum(count, 1.0)
     gold_mean, predicted_mean = (one / frames for one in sums)
     gold, predicted = (gold - gold_mean) * counts, (predicted - predicted_mean) * counts
-    squares = total(gold * gold, predicted * predicted, gold * predicted) / frames
-    return Moments(count, gold_mean, predicted_mean, *ops.unstack(squares, 3))
+    squares = total(gold, predicted, gold * gold, predicted * predicted, gold * predicted) / frames
+    # A float32 sum over thousands of frames is rounded, so the centred signals have means of their own, which are small.
+    g, p, gg, pp, gp = ops.unstack(squares, 5)
+    return Moments(count, gold_mean + g, predicted_mean + p, gg - g * g, pp - p * p, gp - g * p)
 
 
 def ccc_from_moments(m: Moments) -> Tensor:
-    """Returns the CCC per dimension, [dimensions]; 0 where the formula is 0 / 0, like `affect.metrics.concordance_cc`.
+    """Returns the CCC per dimension, [dimensions]; 0 for two equal constants, like `affect.metrics.concordance_cc`.
 
     NaN in the moments gives NaN, so that divergence is noticed.
     """
     denominator = m.gold_variance + m.predicted_variance + ops.square(m.gold_mean - m.predicted_mean)
-    # Where the denominator is 0, the quotient is discarded; dividing by 1 there keeps its gradient finite.
-    safe = ops.where(denominator == 0.0, 1.0, denominator)
-    return ops.where(denominator == 0.0, 0.0, 2.0 * m.covariance / safe)
+    # The moments of two constants like 0.1 are rounded, and therefore not exactly 0. A constant prediction of a moving
+    # gold standard, with which training may start, has the gold standard's variance and keeps its gradient.
+    rounding = (ops.square(m.gold_mean) + ops.square(m.predicted_mean)) * _ROUNDING**2
+    equal_constants = denominator <= rounding
+    # Where the quotient is discarded, dividing by 1 keeps its gradient finite.
+    safe = ops.where(equal_constants, 1.0, denominator)
+    return ops.where(equal_constants, 0.0, 2.0 * m.covariance / safe)
 
 
 def loss_from_moments(m: Moments) -> Tensor:
@@ -100,7 +108,10 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 @keras.saving.register_keras_serializable("affect")
 class CCCLoss(keras.losses.Loss):
-    """`loss_from_moments` as a Keras loss, for `compile` and `fit` on one device."""
+    """`loss_from_moments` as a Keras loss, for `compile` and `fit` on one device.
+
+    A mask must be given as sample weights. A mask that Keras attached to the predictions is ignored.
+    """
 
     def __init__(self, name: str = "ccc_loss"):
         super().__init__(name=name, reduction=None)

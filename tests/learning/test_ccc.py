@@ -73,6 +73,36 @@ def test_constant_prediction_has_a_finite_gradient():
     assert np.all(tape.gradient(loss, variable).numpy() == 0.0)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, -0.07])
+@pytest.mark.parametrize("shape", [(2, 150, 2), (25, 150, 2), (1, 7501, 2)])
+def test_equal_constants_have_a_loss_of_one_although_their_means_are_rounded(value, shape):
+    constant = np.full(shape, value, np.float32)
+    variable = tf.Variable(constant)
+    with tf.GradientTape() as tape:
+        loss = CCCLoss()(constant, variable)
+    assert float(loss) == 1.0
+    assert np.all(tape.gradient(loss, variable).numpy() == 0.0)
+    metric = ConcordanceCC(0)
+    for _ in range(3):
+        metric.update_state(constant, constant)
+    assert float(metric.result()) == 0.0
+
+
+def test_a_constant_prediction_of_a_moving_gold_standard_keeps_its_gradient(signals):
+    gold, _ = signals
+    variable = tf.Variable(np.full(gold.shape, 0.1, np.float32))
+    with tf.GradientTape() as tape:
+        loss = CCCLoss()(gold, variable)
+    expected = closed_form_gradient(gold, variable.numpy())
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(tape.gradient(loss, variable), expected, atol=1e-6)
+
+
+def test_a_small_movement_on_a_high_level_is_no_constant():
+    signal = (0.9 + 1e-4 * np.sin(np.arange(2000))).astype(np.float32).reshape(2, 500, 2)
+    assert float(CCCLoss()(signal, signal)) == pytest.approx(0.0, abs=1e-3)
+
+
 def test_streaming_metric_over_unequal_batches_equals_the_pooled_ccc(signals):
     gold, predicted = signals
     mask = np.random.default_rng(2).random((3, 20)) < 0.7
