@@ -14,22 +14,26 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from absl import flags
+from msgspec.structs import replace
 from sklearn.linear_model import LinearRegression
 
 from affect import cli
 from affect.config import DIMENSIONS, PARTITIONS, DataConfig, Experiment, ModelConfig
 from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
 from affect.data.manifest import Manifest, read_manifest
+from affect.data.records import shard_errors
 from affect.data.windows import evaluation_windows
 from affect.evaluation.evaluate import apply_chains, compute_metrics, fit_chains
 from affect.evaluation.predictions import Prediction
-from affect.storage import write_json
+from affect.evaluation.scores import Digests, Metrics
+from affect.storage import check_output_file, write_json
 
 _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite
 
 
-def trivial_baseline(data_dir: str | Path) -> dict[str, dict]:
+@shard_errors()
+def trivial_baseline(data_dir: str | Path) -> dict[str, Metrics]:
     """Fits the regression on train and the post-processing on dev; scores dev and test.
 
     Returns:
@@ -59,7 +63,12 @@ def trivial_baseline(data_dir: str | Path) -> dict[str, dict]:
         partition: compute_metrics(raw, [apply_chains(prediction, chains) for prediction in raw])
         for partition, raw in predictions.items()
     }
-    return {partition: scores for partition, scores in metrics.items() if scores is not None}
+    digests = Digests(data=manifest.fingerprint())
+    return {
+        partition: replace(scores, synthetic=manifest.synthetic, digests=digests)
+        for partition, scores in metrics.items()
+        if scores is not None
+    }
 
 
 def _read(partition: str, experiment: Experiment, manifest: Manifest) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -87,16 +96,17 @@ def _standardise(values: np.ndarray) -> np.ndarray:
 def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("data_dir", None, "Folder of the shards and their manifest.", required=True)
-    flags.DEFINE_string("output", None, "JSON file to write.", required=True)
+    flags.DEFINE_string("output", None, "JSON file to write; may be s3:// or gs://.", required=True)
 
 
 def main() -> None:
     """Passes the flags to `trivial_baseline`, and writes its scores."""
     args = flags.FLAGS
+    check_output_file(args.output, "output")
     metrics = trivial_baseline(args.data_dir)
     write_json(args.output, metrics)
     for partition, content in metrics.items():
-        cccs = ", ".join(f"{name} {content['postprocessed'][name]['ccc_pooled']:.3f}" for name in DIMENSIONS)
+        cccs = ", ".join(f"{name} {content.postprocessed[name].ccc_pooled:.3f}" for name in DIMENSIONS)
         print(f"trivial baseline, {partition}, pooled CCC after post-processing: {cccs}")
 
 

@@ -2,7 +2,8 @@ r"""Scores a trained run: predictions, post-processing fitted on dev, CCC and RM
 
     runs/audio/eval/
       postprocessing.json            median filter, centring, scaling and shift per dimension, fitted on dev
-      test/metrics.json              raw and post-processed scores, pooled and per recording
+      dev/                           as for test; always written
+      test/metrics.json              raw and post-processed scores, pooled and per recording; absent without labels
       test/predictions/*.csv         time, arousal, valence and, where known, the gold standard; the network's output
       test/predictions_postprocessed/*.csv
       report.html                    predictions over gold, training curves, table of scores
@@ -11,21 +12,30 @@ Example:
   python eval.py --run_dir=runs/audio --partitions=dev,test
 """
 
+from pathlib import Path
+
 from absl import flags
 
 from affect import cli
 from affect.config import DIMENSIONS, PARTITIONS
+from affect.data.manifest import read_manifest
 from affect.errors import UserError
+from affect.evaluation.scores import Metrics
+from affect.runs import RunFolder
 from affect.storage import local_folder
 
 
 def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
-    flags.DEFINE_list("partitions", ["dev", "test"], "Partitions to score, separated by commas.")
+    flags.DEFINE_list(
+        "partitions", ["dev", "test"],
+        "Partitions to score, separated by commas. Dev is evaluated in any case: the post-processing is fitted on it.",
+    )  # fmt: skip
     flags.DEFINE_string(
-        "data_dir", None, "Folder of the shards, if it has moved since training; may be s3://, http:// or gs://."
-    )
+        "data_dir", None,
+        "Folder of the shards, if they have moved since training, or are other ones; may be s3://, http:// or gs://.",
+    )  # fmt: skip
     flags.DEFINE_float(
         "fail_under_ccc", None,
         "Exit with code 3 if the mean post-processed pooled CCC of the last partition is below this value.",
@@ -40,23 +50,29 @@ def main() -> int:
     unknown = set(args.partitions) - set(PARTITIONS)
     if unknown or not args.partitions:
         raise UserError(f"--partitions={','.join(args.partitions)}: expected any of train, dev and test")
+    if args.fail_under_ccc is not None:
+        _require_labels(run_dir, args.data_dir, args.partitions[-1])
 
     # These import TensorFlow, which takes seconds: a wrong flag is reported before that.
     from affect.evaluation.evaluate import evaluate
-    from affect.evaluation.report import REPORTED_PARTITIONS, as_text, write_report
-    from affect.runs import RunFolder
+    from affect.evaluation.report import as_text, compare, write_report
 
     metrics = evaluate(run_dir, args.partitions, args.data_dir)
-    for partition, content in metrics.items():
-        if content is None:
+    for partition, scores in metrics.items():
+        if scores is None:
             print(f"{partition}: predicted but not scored, because its labels are not known")
         else:
-            print(as_text({run_dir.name: content}, partition, RunFolder(run_dir).uses_synthetic_data()))
-    # The report compares scores of dev and test; without any there is nothing to show.
-    if any(RunFolder(run_dir).evaluation(name).joinpath("metrics.json").is_file() for name in REPORTED_PARTITIONS):
-        report = run_dir / "eval" / "report.html"
-        write_report([run_dir], report, title=run_dir.name)
+            print(as_text({run_dir.resolve().name: scores}, partition))
+    comparison = compare([run_dir])
+    for remark in comparison.remarks:
+        print(remark)
+    report = run_dir / "eval" / "report.html"
+    report.unlink(missing_ok=True)
+    if comparison.tables:  # there are none if training has replaced the weights meanwhile
+        write_report(comparison, report, title=run_dir.resolve().name)
         print(f"report: {report}")
+    if args.fail_under_ccc is None:
+        return 0
     return _exit_code(args.partitions[-1], metrics[args.partitions[-1]], args.fail_under_ccc)
 
 
@@ -65,13 +81,19 @@ def command() -> None:
     cli.run(main, define_flags)
 
 
-def _exit_code(partition: str, metrics: dict | None, threshold: float | None) -> int:
+def _require_labels(run_dir: Path, data_dir: str | None, partition: str) -> None:
+    """Refuses a threshold for scores that there cannot be, before hours of prediction."""
+    data_dir = RunFolder(run_dir).read_config(data_dir).data.data_dir
+    if not any(entry.has_labels for entry in read_manifest(data_dir).partition(partition)):
+        raise UserError(
+            f"--fail_under_ccc: {data_dir} has no labels in partition {partition}, the last of --partitions"
+        )
+
+
+def _exit_code(partition: str, metrics: Metrics | None, threshold: float) -> int:
     """Returns 0, or 3 if the mean CCC of the partition is below the threshold."""
-    if threshold is None:
-        return 0
-    if metrics is None:
-        raise UserError(f"--fail_under_ccc: partition {partition} has no labels and cannot be scored")
-    mean = sum(metrics["postprocessed"][name]["ccc_pooled"] for name in DIMENSIONS) / len(DIMENSIONS)
+    assert metrics is not None  # `_require_labels` has looked
+    mean = sum(metrics.postprocessed[name].ccc_pooled for name in DIMENSIONS) / len(DIMENSIONS)
     if mean < threshold:
         print(f"{partition}: mean CCC {mean:.3f} is below {threshold}")
         return cli.EXIT_SCORE_TOO_LOW

@@ -1,61 +1,92 @@
 """Evaluates a run: predicts, fits the post-processing on dev, and writes curves and `metrics.json`.
 
 RUN_DIR/eval/
-  postprocessing.json                     the chain of each dimension, fitted on dev
-  {dev,test}/metrics.json                 {"raw", "postprocessed", "recordings", "frames"}
-  {dev,test}/predictions/                 one CSV per recording, the network's output
-  {dev,test}/predictions_postprocessed/   the same after the chain
+  postprocessing.json                         the chain of each dimension, fitted on dev
+  {train,dev,test}/metrics.json               `affect.evaluation.scores.Metrics`; absent without labels
+  {train,dev,test}/predictions/               one CSV per recording, the network's output
+  {train,dev,test}/predictions_postprocessed/ the same after the chain
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from affect.config import DIMENSIONS
 from affect.data.dataset import labelled_recordings, open_data
-from affect.data.manifest import Manifest, RecordingEntry
+from affect.data.records import shard_errors
 from affect.errors import UserError
 from affect.evaluation import postprocess
 from affect.evaluation.postprocess import PostProcessing
 from affect.evaluation.predictions import Prediction, predict, write_csv
+from affect.evaluation.scores import METRICS_NAME, Digests, DimensionScores, Metrics, file_digest
 from affect.metrics import concordance_cc, pearson_cc, rmse
 from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder
-from affect.storage import atomic_write, remove_leftovers, write_json
-
-Scores = dict[str, dict[str, float]]
+from affect.storage import atomic_write, check_replaceable, read_json, remove_leftovers, write_json
 
 
-def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) -> dict[str, dict | None]:
-    """Evaluates a trained run.
+class _TrainingData(msgspec.Struct):
+    """What `environment.json` says about the data that a run was trained on."""
+
+    data_fingerprint: str
+    synthetic_data: bool
+
+
+@shard_errors()
+def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) -> dict[str, Metrics | None]:
+    """Evaluates a trained run; says so if the data are not those of its training.
 
     Args:
       run_dir: the run folder; results are written into its `eval/`.
-      partitions: any of "train", "dev" and "test"; dev is always predicted, to fit the post-processing.
-      data_dir: folder of the shards, if it has moved since training.
+      partitions: any of "train", "dev" and "test". Dev is evaluated in any case, because the post-processing is fitted
+        on it.
+      data_dir: folder of the shards, if it is not that of the training.
 
     Returns:
-      The content of `metrics.json` per partition; None for a partition in which no recording has labels.
+      The content of `metrics.json` for each of `partitions`; None if no recording has labels.
 
     Raises:
       UserError: the run or its data does not exist, or a partition is empty.
     """
+    # The digest is taken first: if training replaces the weights meanwhile, the scores count as outdated.
+    weights = file_digest(RunFolder(run_dir).best_weights)
     trained = TrainedNetwork.load(run_dir)
-    experiment = trained.run.read_config(data_dir)
-    manifest = open_data(experiment, {"dev", *partitions})
-    for name in partitions:
+    run, experiment = trained.run, trained.run.read_config(data_dir)
+    names = dict.fromkeys(["dev", *partitions])
+    manifest = open_data(experiment, names)
+    for name in names:
         if not manifest.partition(name):
             raise UserError(f"{experiment.data.data_dir} has no recordings in partition {name}")
+        check_replaceable(run.evaluation(name), "predictions_postprocessed")
+    labelled_recordings(manifest, "dev", experiment.data.data_dir)
 
-    def predictions(entries: list[RecordingEntry]) -> list[Prediction]:
-        return predict(trained.network, experiment, manifest, entries)
+    training_data = read_json(run.environment, _TrainingData, hint="was the run trained by train.py?")
+    fingerprint = manifest.fingerprint()
+    same_data = manifest.has_fingerprint(training_data.data_fingerprint)
+    if not same_data:
+        print(
+            f"{experiment.data.data_dir} holds other data than {run_dir} was trained on; the scores are of these data"
+        )
 
-    dev = predictions(labelled_recordings(manifest, "dev", experiment.data.data_dir))
-    chains = fit_chains(dev, manifest.frame_rate_hz)
-    remove_leftovers(trained.run.postprocessing.parent)
-    write_json(trained.run.postprocessing, chains)
-    return {name: _evaluate_partition(trained.run, name, manifest, chains, predictions) for name in partitions}
+    predictions = {"dev": predict(trained.network, experiment, manifest, manifest.partition("dev"))}
+    chains = fit_chains([one for one in predictions["dev"] if one.gold is not None], manifest.frame_rate_hz)
+    remove_leftovers(run.postprocessing.parent)
+    write_json(run.postprocessing, chains)
+    digests = Digests(weights=weights, data=fingerprint, chain=file_digest(run.postprocessing))
+
+    evaluated = {}
+    for name in names:
+        raw = predictions.get(name) or predict(trained.network, experiment, manifest, manifest.partition(name))
+        postprocessed = [apply_chains(prediction, chains) for prediction in raw]
+        metrics = compute_metrics(raw, postprocessed)
+        if metrics is not None:
+            synthetic = training_data.synthetic_data or manifest.synthetic
+            metrics = replace(metrics, synthetic=synthetic, same_data_as_training=same_data, digests=digests)
+        _write_partition(run.evaluation(name), manifest.frame_rate_hz, raw, postprocessed, metrics)
+        evaluated[name] = metrics
+    return {name: evaluated[name] for name in names if name in partitions}
 
 
 def fit_chains(dev: list[Prediction], frame_rate_hz: float) -> dict[str, PostProcessing]:
@@ -74,23 +105,23 @@ def apply_chains(prediction: Prediction, chains: dict[str, PostProcessing]) -> P
     return Prediction(prediction.recording, np.stack(columns, axis=1), prediction.gold)
 
 
-def score(predictions: list[Prediction]) -> Scores:
+def score(predictions: list[Prediction]) -> dict[str, DimensionScores]:
     """Scores labelled predictions: pooled over all recordings, and as the mean of the recordings' own CCCs."""
     scores = {}
     for axis, name in enumerate(DIMENSIONS):
         pairs = [(_gold(one)[:, axis], one.predicted[:, axis]) for one in predictions]
         gold, predicted = (np.concatenate(signals) for signals in zip(*pairs, strict=True))
-        scores[name] = {
-            "ccc_pooled": concordance_cc(gold, predicted),
-            "ccc_per_recording": float(np.mean([concordance_cc(*pair) for pair in pairs])),
-            "pearson_pooled": pearson_cc(gold, predicted),
-            "rmse_pooled": rmse(gold, predicted),
-        }
+        scores[name] = DimensionScores(
+            ccc_pooled=concordance_cc(gold, predicted),
+            ccc_per_recording=float(np.mean([concordance_cc(*pair) for pair in pairs])),
+            pearson_pooled=pearson_cc(gold, predicted),
+            rmse_pooled=rmse(gold, predicted),
+        )
     return scores
 
 
-def compute_metrics(raw: list[Prediction], postprocessed: list[Prediction]) -> dict | None:
-    """Returns the content of `metrics.json` for one partition; None if no recording has gold labels.
+def compute_metrics(raw: list[Prediction], postprocessed: list[Prediction]) -> Metrics | None:
+    """Returns the scores of one partition, without their origin; None if no recording has gold labels.
 
     Args:
       raw: the network's predictions.
@@ -99,12 +130,12 @@ def compute_metrics(raw: list[Prediction], postprocessed: list[Prediction]) -> d
     labelled = [[one for one in predictions if one.gold is not None] for predictions in (raw, postprocessed)]
     if not labelled[0]:
         return None
-    return {
-        "raw": score(labelled[0]),
-        "postprocessed": score(labelled[1]),
-        "recordings": len(labelled[0]),
-        "frames": sum(len(prediction.predicted) for prediction in labelled[0]),
-    }
+    return Metrics(
+        raw=score(labelled[0]),
+        postprocessed=score(labelled[1]),
+        recordings=len(labelled[0]),
+        frames=sum(len(prediction.predicted) for prediction in labelled[0]),
+    )
 
 
 def _gold(prediction: Prediction) -> np.ndarray:
@@ -113,22 +144,14 @@ def _gold(prediction: Prediction) -> np.ndarray:
     return prediction.gold
 
 
-def _evaluate_partition(
-    run: RunFolder,
-    partition: str,
-    manifest: Manifest,
-    chains: dict[str, PostProcessing],
-    predictions: Callable[[list[RecordingEntry]], list[Prediction]],
-) -> dict | None:
-    """Writes the folder of one partition and returns its metrics."""
-    raw = predictions(manifest.partition(partition))
-    postprocessed = [apply_chains(prediction, chains) for prediction in raw]
-    metrics = compute_metrics(raw, postprocessed)
-    with atomic_write(run.evaluation(partition)) as folder:
+def _write_partition(
+    folder: Path, frame_rate_hz: float, raw: list[Prediction], postprocessed: list[Prediction], metrics: Metrics | None
+) -> None:
+    """Writes the folder of one partition, completely or not at all."""
+    with atomic_write(folder) as temporary:
         for subfolder, curves in (("predictions", raw), ("predictions_postprocessed", postprocessed)):
-            (folder / subfolder).mkdir(parents=True)
+            (temporary / subfolder).mkdir(parents=True)
             for prediction in curves:
-                write_csv(prediction, manifest.frame_rate_hz, folder / subfolder / f"{prediction.recording}.csv")
+                write_csv(prediction, frame_rate_hz, temporary / subfolder / f"{prediction.recording}.csv")
         if metrics is not None:
-            write_json(folder / "metrics.json", metrics)
-    return metrics
+            write_json(temporary / METRICS_NAME, metrics)

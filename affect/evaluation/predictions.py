@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from affect.data.dataset import evaluation_dataset, label_delay_frames
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.windows import Window, evaluation_windows
 from affect.evaluation.postprocess import delay
+from affect.models.masking import frame_masks
 
 _BATCH_SIZE = 2
 
@@ -36,12 +38,20 @@ def predict(
 ) -> list[Prediction]:
     """Predicts every frame of every recording, one window after the other.
 
+    Windows are independent: the sound before and after one is not heard in it. The padding of the last window of a
+    recording changes nothing.
+
     Returns:
       One `Prediction` per entry, in the order of the entries.
     """
+    import tensorflow as tf
+
+    run = tf.function(
+        lambda inputs, mask: network(inputs, training=False, mask=frame_masks(network, mask)), reduce_retracing=True
+    )
     predicted, gold = [], []
     for inputs, labels, mask in evaluation_dataset(experiment, manifest, entries, _BATCH_SIZE):
-        batch = network.predict_on_batch(inputs)
+        batch = run(inputs, mask).numpy()
         for window, window_gold, counts in zip(batch, labels.numpy(), mask.numpy(), strict=True):
             predicted.append(window[counts])
             gold.append(window_gold[counts])
@@ -59,9 +69,13 @@ def predict(
 
 
 def write_csv(prediction: Prediction, frame_rate_hz: float, path: Path) -> None:
-    """Writes `time,arousal,valence` and, where known, `arousal_gold,valence_gold`; time is the end of the frame."""
+    """Writes `time,arousal,valence` and, where known, `arousal_gold,valence_gold`.
+
+    Time is the end of the frame in seconds, with three decimals; values have six significant digits.
+    """
     times = (np.arange(len(prediction.predicted)) + 1) / frame_rate_hz
-    columns = {"time": times} | dict(zip(DIMENSIONS, prediction.predicted.T, strict=True))
+    columns: dict[str, Any] = {"time": [f"{time:.3f}" for time in times]}
+    columns |= dict(zip(DIMENSIONS, prediction.predicted.T, strict=True))
     if prediction.gold is not None:
         columns |= dict(zip((f"{name}_gold" for name in DIMENSIONS), prediction.gold.T, strict=True))
     pd.DataFrame(columns).to_csv(path, index=False, float_format="%.6g")

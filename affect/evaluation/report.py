@@ -7,129 +7,192 @@ Example:
   python -m affect.evaluation.report --run_dirs=runs/audio,runs/video,runs/audiovisual --output=runs/report.html
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import msgspec
 import pandas as pd
 from absl import flags
+from matplotlib.figure import Figure
 
 from affect import cli, figures
-from affect.config import DIMENSIONS
+from affect.config import DIMENSIONS, PARTITIONS
 from affect.errors import UserError
 from affect.evaluation.postprocess import read_chains
+from affect.evaluation.scores import Metrics, scores_that_belong_together
 from affect.runs import RunFolder
-from affect.storage import atomic_write, read_json
+from affect.storage import check_output_file, local_folder, read_json, write_bytes
 
-REPORTED_PARTITIONS = ("dev", "test")
 BASELINE_NAME = "trivial baseline"
 _CURVES_PER_RUN = 4
 
 
-def write_report(run_dirs: list[Path], output: Path, baseline: Path | None = None, title: str = "Affect") -> None:
+@dataclass(frozen=True)
+class Comparison:
+    """Evaluated runs side by side.
+
+    Attributes:
+      runs: the run folders, by the name that the tables give them.
+      tables: the scores by partition and system, for the partitions that have any.
+      remarks: what was left out because it does not belong together, and what a reader of the scores should know.
+    """
+
+    runs: dict[str, RunFolder]
+    tables: dict[str, dict[str, Metrics]]
+    remarks: list[str]
+
+
+def compare(run_dirs: list[Path], baseline: str | Path | None = None) -> Comparison:
+    """Reads the scores of runs, and of each only those that belong together.
+
+    Args:
+      run_dirs: evaluated run folders, in the order in which the tables list them.
+      baseline: JSON file that `affect.evaluation.baseline` wrote; its scores are added to the tables.
+
+    Raises:
+      UserError: a file of scores is damaged, or there is no such baseline.
+    """
+    runs = {name: RunFolder(path) for name, path in zip(_names(run_dirs), run_dirs, strict=True)}
+    tables: dict[str, dict[str, Metrics]] = {partition: {} for partition in PARTITIONS}
+    remarks = []
+    for name, run in runs.items():
+        scores, own_remarks = scores_that_belong_together(run)
+        remarks += [f"{name}: {remark}" for remark in own_remarks]
+        for partition, metrics in scores.items():
+            if metrics.synthetic is None:
+                metrics = msgspec.structs.replace(metrics, synthetic=run.uses_synthetic_data())
+            tables[partition][name] = metrics
+    if baseline is not None:
+        for partition, metrics in read_json(baseline, dict[str, Metrics]).items():
+            if tables.get(partition):
+                tables[partition][BASELINE_NAME] = metrics
+    tables = {partition: table for partition, table in tables.items() if table}
+    return Comparison(runs, tables, remarks + _remarks_on_data(tables))
+
+
+def write_report(comparison: Comparison, output: str | Path, title: str = "Affect") -> None:
     """Writes the HTML page.
 
     Args:
-      run_dirs: evaluated run folders, in the order in which the table lists them.
+      comparison: the scores, from `compare`.
       output: HTML file to write.
-      baseline: JSON file that `affect.evaluation.baseline` wrote; its scores are added to the table.
       title: heading of the page.
 
     Raises:
-      UserError: a folder is not a run, or was never evaluated.
+      UserError: there are no scores, or a folder is not a run.
     """
-    runs = [RunFolder(path) for path in run_dirs]
-    frame_rate_hz = read_chains(runs[0].postprocessing)[DIMENSIONS[0]].frame_rate
+    if not comparison.tables:
+        paths = ", ".join(str(run.path) for run in comparison.runs.values())
+        reason = "; ".join(comparison.remarks) or "no partition has been evaluated yet; run eval.py first"
+        raise UserError(f"{paths}: {reason}")
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("affect.evaluation", ""), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html.j2")
+    shown = {
+        name: run for name, run in comparison.runs.items() if any(name in table for table in comparison.tables.values())
+    }
     page = template.render(
         title=title,
-        synthetic=any(run.uses_synthetic_data() for run in runs),
+        synthetic=_synthetic([metrics for table in comparison.tables.values() for metrics in table.values()]),
+        remarks=comparison.remarks,
         dimensions=DIMENSIONS,
-        partitions=[_partition(name, table, frame_rate_hz) for name, table in tables(run_dirs, baseline).items()],
-        chains=[row for run in runs for row in _chain_rows(run)],
-        runs=[_run_pictures(run, frame_rate_hz) for run in runs],
+        partitions=[_partition(name, table, shown) for name, table in comparison.tables.items()],
+        chains=[row for name, run in shown.items() for row in _chain_rows(name, run)],
+        runs=[_run_pictures(name, run, comparison.tables) for name, run in comparison.runs.items()],
     )
-    with atomic_write(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_bytes(str(output), page.encode())
 
 
-def tables(run_dirs: list[Path], baseline: Path | None = None) -> dict[str, dict[str, dict]]:
-    """Returns the content of `metrics.json` by partition and system, for the partitions that were evaluated.
-
-    Raises:
-      UserError: no partition of any run was evaluated.
-    """
-    evaluated: dict[str, dict[str, dict]] = {}
-    for partition in REPORTED_PARTITIONS:
-        metrics = {}
-        for path in run_dirs:
-            file = RunFolder(path).evaluation(partition) / "metrics.json"
-            if file.is_file():
-                metrics[path.name] = read_json(file)
-        if metrics and baseline is not None:
-            metrics |= {BASELINE_NAME: content} if (content := read_json(baseline).get(partition)) else {}
-        if metrics:
-            evaluated[partition] = metrics
-    if not evaluated:
-        raise UserError(f"{', '.join(map(str, run_dirs))}: no partition has been evaluated yet; run eval.py first")
-    return evaluated
-
-
-def as_text(metrics: dict[str, dict], partition: str, synthetic: bool) -> str:
+def as_text(table: dict[str, Metrics], partition: str) -> str:
     """Returns a plain-text table of one partition's pooled CCCs, post-processed and raw."""
-    corpus = "SYNTHETIC corpus, " if synthetic else ""
+    synthetic = _synthetic(list(table.values()))
+    corpus = "SYNTHETIC corpus, " if synthetic == "all" else ""
     lines = [f"{corpus}{partition}: pooled CCC with the post-processing fitted on dev (raw in brackets)"]
     lines.append(f"  {'system':<18}" + "".join(f"{name:>18}" for name in DIMENSIONS))
-    for system, content in metrics.items():
+    for system, metrics in table.items():
         cells = [
-            f"{content['postprocessed'][name]['ccc_pooled']:.3f} ({content['raw'][name]['ccc_pooled']:.3f})"
-            for name in DIMENSIONS
+            f"{metrics.postprocessed[name].ccc_pooled:.3f} ({metrics.raw[name].ccc_pooled:.3f})" for name in DIMENSIONS
         ]
-        lines.append(f"  {system:<18}" + "".join(f"{cell:>18}" for cell in cells))
+        mark = "  SYNTHETIC" if synthetic == "some" and metrics.synthetic else ""
+        lines.append(f"  {system:<18}" + "".join(f"{cell:>18}" for cell in cells) + mark)
     return "\n".join(lines)
 
 
-def _partition(name: str, metrics: dict[str, dict], frame_rate_hz: float) -> dict:
-    first = next(iter(metrics.values()))
+def _names(run_dirs: list[Path]) -> list[str]:
+    """Returns the name of each run folder; its whole path if another folder has the same name."""
+    names = [path.resolve().name for path in run_dirs]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, run_dirs, strict=True)]
+
+
+def _remarks_on_data(tables: dict[str, dict[str, Metrics]]) -> list[str]:
+    """Says which scores are of other data than the network was trained on, or than the table's first system."""
+    remarks = {}  # a dict, because the partitions of one system mostly give the same remark
+    for table in tables.values():
+        data = {system: metrics.digests.data for system, metrics in table.items() if metrics.digests}
+        for system, metrics in table.items():
+            if metrics.same_data_as_training is False:
+                remarks[f"{system}: scored on other data than the network was trained on"] = None
+            for first in list(data)[:1]:
+                if data.get(system, data[first]) != data[first]:
+                    remarks[f"{system}: scored on other data than {first}"] = None
+    return list(remarks)
+
+
+def _synthetic(scores: list[Metrics]) -> str:
+    """Returns whether "all", "some" or "none" of the scores come from synthetic data; unknown ones do not count."""
+    known = [metrics.synthetic for metrics in scores if metrics.synthetic is not None]
+    return "none" if not any(known) else "all" if all(known) else "some"
+
+
+def _partition(name: str, table: dict[str, Metrics], runs: dict[str, RunFolder]) -> dict:
+    first = next(iter(table))
+    synthetic = _synthetic(list(table.values()))
     return {
         "name": name,
-        "recordings": first["recordings"],
-        "minutes": first["frames"] / frame_rate_hz / 60.0,
-        "systems": [{"name": system, "metrics": content} for system, content in metrics.items()],
+        "synthetic": synthetic,
+        "recordings": table[first].recordings,
+        "minutes": table[first].frames / _frame_rate_hz(runs[first]) / 60.0,
+        "systems": [{"name": system, "metrics": metrics} for system, metrics in table.items()],
     }
 
 
-def _chain_rows(run: RunFolder) -> list[dict]:
+def _frame_rate_hz(run: RunFolder) -> float:
+    return read_chains(run.postprocessing)[DIMENSIONS[0]].frame_rate
+
+
+def _chain_rows(name: str, run: RunFolder) -> list[dict]:
     return [
         {
-            "system": run.path.name,
-            "dimension": name,
+            "system": name,
+            "dimension": dimension,
             "median_secs": chain.median_frames / chain.frame_rate if chain.median_frames > 1 else None,
             "offset": chain.offset,
             "gain": chain.gain,
             "shift_secs": chain.shift_frames / chain.frame_rate,
         }
-        for name, chain in read_chains(run.postprocessing).items()
+        for dimension, chain in read_chains(run.postprocessing).items()
     ]
 
 
-def _run_pictures(run: RunFolder, frame_rate_hz: float) -> dict:
-    """Draws the training curves, and predictions over gold for the last evaluated partition."""
+def _run_pictures(name: str, run: RunFolder, tables: dict[str, dict[str, Metrics]]) -> dict:
+    """Draws the training curves, and predictions over gold for the last partition in the tables."""
     log = pd.read_csv(run.training_log)
-    last = [name for name in REPORTED_PARTITIONS if run.evaluation(name).is_dir()][-1]
     curves = []
-    for path in sorted((run.evaluation(last) / "predictions_postprocessed").glob("*.csv"))[:_CURVES_PER_RUN]:
-        table = pd.read_csv(path)
-        gold_columns = [f"{name}_gold" for name in DIMENSIONS]
-        gold = table[gold_columns].to_numpy() if set(gold_columns) <= set(table.columns) else None
-        title = f"{run.path.name}, {path.stem}, post-processed"
-        figure = figures.prediction_over_gold(
-            table[list(DIMENSIONS)].to_numpy(), gold, frame_rate_hz, DIMENSIONS, title
-        )
-        curves.append(figures.to_svg(figure))
-    training = figures.to_svg(figures.training_curves(log.to_dict("list"), run.path.name))
-    return {"name": run.path.name, "training": training, "curves": curves}
+    for partition in [partition for partition, table in tables.items() if name in table][-1:]:
+        for path in sorted((run.evaluation(partition) / "predictions_postprocessed").glob("*.csv"))[:_CURVES_PER_RUN]:
+            curves.append(figures.to_svg(_prediction(path, f"{name}, {path.stem}, post-processed", run)))
+    training = figures.to_svg(figures.training_curves(log.to_dict("list"), name))
+    return {"name": name, "training": training, "curves": curves}
+
+
+def _prediction(path: Path, title: str, run: RunFolder) -> Figure:
+    """Draws one recording's predictions, over the gold standard where it is known."""
+    table = pd.read_csv(path)
+    gold_columns = [f"{name}_gold" for name in DIMENSIONS]
+    gold = table[gold_columns].to_numpy() if set(gold_columns) <= set(table.columns) else None
+    predicted = table[list(DIMENSIONS)].to_numpy()
+    return figures.prediction_over_gold(predicted, gold, _frame_rate_hz(run), DIMENSIONS, title)
 
 
 def define_flags() -> None:
@@ -141,14 +204,15 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Writes the page that the flags describe, and prints the table."""
+    """Writes the page that the flags describe, and prints its tables and remarks."""
     args = flags.FLAGS
-    run_dirs = [Path(path) for path in args.run_dirs]
-    baseline = Path(args.baseline) if args.baseline else None
-    write_report(run_dirs, Path(args.output), baseline, args.title)
-    synthetic = any(RunFolder(path).uses_synthetic_data() for path in run_dirs)
-    for partition, metrics in tables(run_dirs, baseline).items():
-        print(as_text(metrics, partition, synthetic))
+    check_output_file(args.output, "output")
+    comparison = compare([local_folder(path, "run_dirs") for path in args.run_dirs], args.baseline or None)
+    write_report(comparison, args.output, args.title)
+    for partition, table in comparison.tables.items():
+        print(as_text(table, partition))
+    for remark in comparison.remarks:
+        print(remark)
     print(f"report: {args.output}")
 
 

@@ -1,35 +1,24 @@
-"""eval.py, the report and the trivial baseline, on a real run folder."""
+"""eval.py on a real run folder."""
 
 import json
-import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 
 from affect.errors import UserError
-from affect.evaluation import baseline, eval_command, report
+from affect.evaluation import eval_command, report
 from affect.evaluation.evaluate import score
 from affect.evaluation.postprocess import read_chains
-from affect.evaluation.predictions import Prediction
+from affect.evaluation.predictions import Prediction, predict, write_csv
+from affect.evaluation.scores import DimensionScores, Metrics
 from affect.metrics import concordance_cc
 from affect.serving import export
-from tests.helpers.commands import made_once, run_command
+from tests.helpers.commands import run_command
 from tests.helpers.in_process import call_main
-
-
-@pytest.fixture(scope="session")
-def evaluated(audio_run, tmp_path_factory, worker_id):
-    def make(run_dir):
-        shutil.copytree(audio_run, run_dir)
-        # The one real process: a threshold that no network reaches, so that its exit code is 3 and not 0.
-        done = run_command("eval.py", f"--run_dir={run_dir}", "--partitions=dev,test", "--fail_under_ccc=0.999")
-        assert done.returncode == 3, done.stderr
-        assert "SYNTHETIC corpus, test" in done.stdout
-        assert "is below 0.999" in done.stdout
-
-    return made_once(tmp_path_factory, worker_id, "evaluated", make)
+from tests.helpers.planted import rewrite_shards
 
 
 def curves(folder):
@@ -40,7 +29,9 @@ def test_metrics_follow_from_the_written_curves(evaluated):
     for partition in ("dev", "test"):
         folder = evaluated / "eval" / partition
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert set(metrics) == {"raw", "postprocessed", "recordings", "frames"}
+        assert set(metrics) == {
+            "raw", "postprocessed", "recordings", "frames", "synthetic", "same_data_as_training", "digests"
+        }  # fmt: skip
         assert (metrics["recordings"], metrics["frames"]) == (2, 400)
         for key, name in (("raw", "predictions"), ("postprocessed", "predictions_postprocessed")):
             tables = curves(folder / name)
@@ -75,9 +66,9 @@ def test_pooled_and_per_recording_are_different_things():
     predictions = [Prediction(str(i), 0.5 * g, g) for i, g in enumerate(gold)]
     scores = score(predictions)
     pooled = concordance_cc(np.concatenate([wave, wave + 2]), np.concatenate([wave, wave + 2]) / 2)
-    assert scores["arousal"]["ccc_pooled"] == pytest.approx(pooled)
+    assert scores["arousal"].ccc_pooled == pytest.approx(pooled)
     singly = (concordance_cc(wave, wave / 2) + concordance_cc(wave + 2, wave / 2 + 1)) / 2
-    assert scores["arousal"]["ccc_per_recording"] == pytest.approx(singly)
+    assert scores["arousal"].ccc_per_recording == pytest.approx(singly)
     assert abs(pooled - singly) > 0.05
 
 
@@ -85,10 +76,9 @@ def test_pooled_and_per_recording_are_different_things():
 def test_threshold_is_compared_with_the_mean_of_the_two_dimensions(
     audio_run, tmp_path, monkeypatch, threshold, exit_code
 ):
-    metrics = {name: {"ccc_pooled": ccc} for name, ccc in (("arousal", 0.5), ("valence", 0.1))}
-    content = {"test": {"raw": metrics, "postprocessed": metrics, "recordings": 2, "frames": 400}}
-    monkeypatch.setattr("affect.evaluation.evaluate.evaluate", lambda *arguments: content)
-    monkeypatch.setattr("affect.evaluation.report.write_report", lambda *arguments, **options: None)
+    scores = {name: DimensionScores(ccc, ccc, ccc, 0.1) for name, ccc in (("arousal", 0.5), ("valence", 0.1))}
+    metrics = Metrics(raw=scores, postprocessed=scores, recordings=2, frames=400)
+    monkeypatch.setattr("affect.evaluation.evaluate.evaluate", lambda *arguments: {"test": metrics})
     arguments = [] if threshold is None else [f"--fail_under_ccc={threshold}"]
     assert call_main(eval_command, f"--run_dir={audio_run}", "--partitions=test", *arguments) == exit_code
 
@@ -107,28 +97,6 @@ def test_evaluation_again_replaces_the_old_results(evaluated, tmp_path):
     assert not list((run_dir / "eval").glob(".*"))
 
 
-def test_report_is_self_contained_and_says_synthetic(evaluated):
-    page = (evaluated / "eval/report.html").read_text()
-    assert "<strong>synthetic</strong>" in page
-    assert page.count("<svg") == 1 + 2  # training curves, two test recordings
-    assert not re.search(r'(src|href)="(?!#)', page)
-    metrics = json.loads((evaluated / "eval/test/metrics.json").read_text())
-    assert f"{metrics['postprocessed']['arousal']['ccc_pooled']:.3f}" in page
-
-
-def test_report_over_several_systems_with_the_trivial_baseline(evaluated, data_dir, tmp_path, capsys):
-    scores, page = tmp_path / "baseline.json", tmp_path / "report.html"
-    call_main(baseline, f"--data_dir={data_dir}", f"--output={scores}")
-    content = json.loads(scores.read_text())
-    assert set(content) == {"dev", "test"}
-    assert (content["test"]["recordings"], content["test"]["frames"]) == (2, 400)
-    printed = capsys.readouterr().out
-    assert f"valence {content['test']['postprocessed']['valence']['ccc_pooled']:.3f}" in printed
-    call_main(report, f"--run_dirs={evaluated}", f"--baseline={scores}", f"--output={page}")
-    assert "trivial baseline" in capsys.readouterr().out
-    assert "trivial baseline" in page.read_text()
-
-
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
@@ -143,12 +111,71 @@ def test_commands_on_folders_that_do_not_exist(command, arguments, message):
         call_main(command, *arguments)
 
 
-def test_without_scores_of_dev_or_test_there_is_no_report(audio_run, tmp_path, capsys):
-    shutil.copytree(audio_run, tmp_path / "run")
-    assert not call_main(eval_command, f"--run_dir={tmp_path}/run", "--partitions=train")
+def test_train_is_scored_and_reported_when_asked_for(run_dir, capsys):
+    assert call_main(eval_command, f"--run_dir={run_dir}", "--partitions=train") == 0
     printed = capsys.readouterr().out
-    assert "SYNTHETIC corpus, train" in printed and "report:" not in printed
-    assert not (tmp_path / "run/eval/report.html").exists()
+    assert "SYNTHETIC corpus, train" in printed and "SYNTHETIC corpus, dev" not in printed
+    page = (run_dir / "eval/report.html").read_text()
+    assert "Concordance (CCC), train" in page and "Concordance (CCC), dev" in page
+
+
+@pytest.fixture(scope="module")
+def data_without_test_labels(data_dir, tmp_path_factory):
+    def withhold(entry, fields):
+        if entry.partition == "test":
+            fields["labels"][:] = 0
+
+    output_dir = tmp_path_factory.mktemp("withheld") / "records"
+    return rewrite_shards(
+        data_dir, output_dir, withhold, lambda entry: replace(entry, has_labels=entry.partition != "test")
+    )
+
+
+def test_withheld_labels_are_predicted_and_said(run_dir, data_without_test_labels, capsys):
+    flags = [f"--run_dir={run_dir}", f"--data_dir={data_without_test_labels}"]
+    assert call_main(eval_command, *flags, "--partitions=test") == 0
+    printed = capsys.readouterr().out
+    assert "test: predicted but not scored, because its labels are not known" in printed
+    assert list(curves(run_dir / "eval/test/predictions")["test_1"]) == ["time", "arousal", "valence"]
+    assert not (run_dir / "eval/test/metrics.json").exists()
+    page = (run_dir / "eval/report.html").read_text()
+    assert "Concordance (CCC), dev" in page and "Concordance (CCC), test" not in page
+
+
+def test_a_threshold_for_withheld_labels_is_refused_before_any_work(run_dir, data_without_test_labels):
+    flags = [f"--run_dir={run_dir}", f"--data_dir={data_without_test_labels}"]
+    with pytest.raises(UserError, match="--fail_under_ccc: .*records has no labels in partition test, the last of"):
+        call_main(eval_command, *flags, "--fail_under_ccc=0")
+    assert not (run_dir / "eval").exists()
+    assert call_main(eval_command, *flags, "--fail_under_ccc=-1", "--partitions=test,dev") == 0
+
+
+def test_every_partition_is_predicted_once_however_often_it_is_named(run_dir, monkeypatch):
+    predicted = []
+
+    def counted(network, experiment, manifest, entries):
+        predicted.extend(entry.name for entry in entries)
+        return predict(network, experiment, manifest, entries)
+
+    monkeypatch.setattr("affect.evaluation.evaluate.predict", counted)
+    assert call_main(eval_command, f"--run_dir={run_dir}", "--partitions=test, dev ,test", "--fail_under_ccc=-1") == 0
+    assert sorted(predicted) == ["dev_1", "dev_2", "test_1", "test_2"]
+
+
+def test_a_partition_that_cannot_be_written_keeps_its_old_results(evaluated, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    shutil.copytree(evaluated, run_dir)
+    before = {path: path.read_bytes() for path in (run_dir / "eval/test").rglob("*.*")}
+
+    def fail_in_the_middle(prediction, frame_rate_hz, path):
+        if prediction.recording == "test_2":
+            raise OSError("disk full")
+        write_csv(prediction, frame_rate_hz, path)
+
+    monkeypatch.setattr("affect.evaluation.evaluate.write_csv", fail_in_the_middle)
+    with pytest.raises(OSError, match="disk full"):
+        call_main(eval_command, f"--run_dir={run_dir}")
+    assert before == {path: path.read_bytes() for path in (run_dir / "eval/test").rglob("*.*")}
 
 
 def test_an_unknown_partition_is_one_line_and_exit_code_2(audio_run):

@@ -1,0 +1,112 @@
+"""The scores of an evaluation: the content of `metrics.json`, and which scores of a run belong together.
+
+`eval.py` may score one partition today and another one after more training. Every `metrics.json` therefore holds the
+digests of what it was computed from, and scores are compared only if these agree.
+"""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from affect.config import PARTITIONS
+from affect.runs import RunFolder
+from affect.storage import read_json
+
+METRICS_NAME = "metrics.json"
+_WORDS = {"weights": "with other weights", "data": "on other data", "chain": "with other post-processing"}
+
+
+class DimensionScores(msgspec.Struct, frozen=True):
+    """Scores of one dimension over all recordings of a partition.
+
+    Attributes:
+      ccc_pooled: CCC of all recordings concatenated.
+      ccc_per_recording: mean of the recordings' own CCCs.
+      pearson_pooled: Pearson correlation of all recordings concatenated.
+      rmse_pooled: root mean squared error over all frames.
+    """
+
+    ccc_pooled: float
+    ccc_per_recording: float
+    pearson_pooled: float
+    rmse_pooled: float
+
+
+class Digests(msgspec.Struct, frozen=True, kw_only=True):
+    """What scores were computed from.
+
+    Attributes:
+      weights: SHA-256 of `best.weights.h5`; None for a baseline.
+      data: `Manifest.fingerprint` of the data that was evaluated.
+      chain: SHA-256 of the file of the post-processing chains; None for a baseline.
+    """
+
+    weights: str | None = None
+    data: str
+    chain: str | None = None
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `metrics.json`: the scores of one partition.
+
+    Attributes:
+      raw: scores of the network's output, by dimension.
+      postprocessed: scores after the post-processing chain.
+      recordings: number of recordings with labels.
+      frames: number of their frames.
+      synthetic: whether the corpus of the training or the evaluated one is synthetic; None in files of version 0.1.0.
+      same_data_as_training: whether the evaluated shards are those of the training, all partitions included; None for a
+        baseline and in files of version 0.1.0.
+      digests: None in files of version 0.1.0.
+    """
+
+    raw: dict[str, DimensionScores]
+    postprocessed: dict[str, DimensionScores]
+    recordings: int
+    frames: int
+    synthetic: bool | None = None
+    same_data_as_training: bool | None = None
+    digests: Digests | None = None
+
+
+def file_digest(path: Path) -> str | None:
+    """Returns the SHA-256 of a file; None if it does not exist."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def scores_that_belong_together(run: RunFolder) -> tuple[dict[str, Metrics], list[str]]:
+    """Reads the scores of a run that come from its present weights, its present chains, and the same data.
+
+    Every evaluation includes dev, so the scores of dev say which data come with the present chains. Scores of version
+    0.1.0 cannot be checked: they are returned, unless a newer evaluation has replaced the chains since.
+
+    Returns:
+      The metrics by partition, in the order of `PARTITIONS`, and a remark on everything that is left out or unchecked.
+
+    Raises:
+      UserError: a `metrics.json` is damaged.
+    """
+    files = {name: run.evaluation(name) / METRICS_NAME for name in PARTITIONS}
+    stored = {name: read_json(file, Metrics) for name, file in files.items() if file.is_file()}
+    if stored and not any(metrics.digests for metrics in stored.values()):
+        return stored, ["the scores do not tell their weights and data (affect 0.1.0); run eval.py again to be sure"]
+
+    expected = {"weights": file_digest(run.best_weights), "data": None, "chain": file_digest(run.postprocessing)}
+    current, remarks = {}, []
+    for name in sorted(stored, key=lambda name: name != "dev"):  # dev first
+        digests = stored[name].digests
+        if digests is None:
+            differing = ["by affect 0.1.0, before the present post-processing was fitted"]
+        else:
+            differing = [_WORDS[key] for key, value in expected.items() if value not in (None, getattr(digests, key))]
+        if digests is None or differing:
+            remarks.append(f"{name} is left out: it was scored {' and '.join(differing)}; run eval.py again on {name}")
+            continue
+        current[name] = stored[name]
+        # Where a file is missing, for instance weights that were not copied, partitions are compared with each other.
+        expected = {key: value or getattr(digests, key) for key, value in expected.items()}
+    return {name: current[name] for name in PARTITIONS if name in current}, remarks
