@@ -10,11 +10,8 @@ Every other path is local and needs no TensorFlow. Paths are strings, because pa
 
 import json
 import os
-import re
-import shutil
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -22,11 +19,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from affect.errors import UserError
+from affect.local_files import atomic_write as atomic_write
+from affect.local_files import list_local, obstacle, remove_local
+from affect.local_files import locked as locked
+from affect.local_files import remove_leftovers as remove_leftovers
 
 _TENSORFLOW_IO_SCHEMES = ("s3", "http", "https", "az", "hdfs")
 _SCHEMES = (*_TENSORFLOW_IO_SCHEMES, "gs")
 _WEB_SCHEMES = ("http", "https")
-_MAX_FOLDERS = 5_000
 
 T = TypeVar("T")
 
@@ -54,14 +54,38 @@ def absolute(path: str) -> str:
 
 
 def local_folder(path: str, flag: str) -> Path:
-    """Returns the path if it is local, as run folders must be: their HDF5 and CSV files are changed in place.
+    """Returns the path of a folder if it is local, as run folders must be: their files are changed in place.
 
     Raises:
-      UserError: the path is remote.
+      UserError: the path is remote or empty, or a file is in its place or above it.
     """
     if is_remote(path):
         raise UserError(f"--{flag}={path} must be a local folder; copy it to the object store afterwards")
+    _check_local(path, flag, Path(path))
     return Path(path)
+
+
+def check_output_file(path: str, flag: str) -> None:
+    """Checks, before the work that it takes, that a file can be written to a path; writes nothing.
+
+    Raises:
+      UserError: the path is empty, a folder, below a file or on a web server, or needs an extra that is not installed.
+    """
+    if is_remote(path):
+        check_writable(path)
+        return
+    _check_local(path, flag, Path(path).parent)
+    if Path(path).is_dir():
+        raise UserError(f"--{flag}={path} is a folder; give the path of a file in it")
+
+
+def _check_local(path: str, flag: str, folder: Path) -> None:
+    """Refuses an empty path, and one for which the folder is not there and cannot be made."""
+    if not path:
+        raise UserError(f"--{flag} is empty; give it a path")
+    found = obstacle(folder)
+    if found is not None:
+        raise UserError(f"--{flag}={path}: {found} is not a folder; choose another path")
 
 
 def join(folder: str | Path, relative: str) -> str:
@@ -126,9 +150,7 @@ def list_files(folder: str | Path) -> frozenset[str]:
         walked = _call_remote("listed", root, lambda files: list(files.walk(root)))
         paths = (f"{at.rstrip('/')}/{name}" for at, _, names in walked for name in names)
         return frozenset(path.removeprefix(f"{root}/") for path in paths)
-    names: dict[str, list[str]] = {}
-    _list_local(Path(folder), "", (), names)
-    return frozenset(prefix + name for prefix, in_folder in names.items() for name in in_folder)
+    return list_local(Path(folder))
 
 
 def fetch(path: str, local: Path) -> None:
@@ -151,10 +173,8 @@ def remove(path: str) -> None:
     if is_remote(path):
         for name in [path] if exists(path) else [join(path, relative) for relative in list_files(path)]:
             _call_remote("removed", name, lambda files, name=name: files.remove(name))
-    elif os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
     else:
-        Path(path).unlink(missing_ok=True)
+        remove_local(Path(path))
 
 
 def check_writable(path: str) -> None:
@@ -167,6 +187,48 @@ def check_writable(path: str) -> None:
         raise UserError(f"{path}: web servers are read-only; write to a local folder, s3:// or gs://")
     if is_remote(path):
         file_system(path)
+
+
+def check_replaceable(
+    folder: Path, marker: str, kind: type | None = None, keep: Mapping[str, str | Path] | None = None
+) -> Path:
+    """Checks that a folder may be replaced as a whole: it does not exist, is empty, or was written by the same command.
+
+    Args:
+      folder: the folder.
+      marker: name of a file or folder that the command puts into every folder that it writes.
+      kind: type of the marker's JSON content (see `read_json`); None if the marker's name is enough.
+      keep: what must not be replaced with the folder, by the name that messages give it; may include paths on other
+        machines. The current folder is always kept.
+
+    Returns:
+      The same folder without `..`, which has no name that `atomic_write` could use.
+
+    Raises:
+      UserError: the folder may not be replaced.
+    """
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link and is not replaced; name the folder itself, or choose another one")
+    target = folder.resolve()
+    found = obstacle(folder)
+    if found is not None:
+        raise UserError(f"{folder} cannot be written: {found} is not a folder; choose another path")
+    if target.is_mount():
+        raise UserError(f"{folder} is a mount point and cannot be replaced; choose a folder in it")
+    for name, kept in ({"the current folder": Path.cwd()} | dict(keep or {})).items():
+        if Path(kept).resolve().is_relative_to(target):
+            relation = "is" if Path(kept).resolve() == target else "contains"
+            raise UserError(f"{folder} {relation} {name} and is not replaced; choose another folder")
+    if not target.exists() or not any(target.iterdir()):
+        return target
+    if not os.path.lexists(target / marker):
+        raise UserError(f"{folder} holds other files (no {marker} of ours) and is not replaced; choose another folder")
+    if kind is not None:
+        try:
+            read_json(target / marker, kind)
+        except UserError as error:
+            raise UserError(f"{folder} is not replaced, because we did not write it: {error}") from error
+    return target
 
 
 def read_json(path: str | Path, kind: type[T] = dict, hint: str = "") -> T:
@@ -211,50 +273,6 @@ def write_json(path: str | Path, content: Any) -> None:
     write_bytes(str(path), encode_json(content).encode())
 
 
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` for a new file or folder, and renames it when the block ends.
-
-    A half-written result never appears under the final name. An existing file or folder is replaced as a whole; if the
-    block raises, it is kept and the temporary one is removed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Keep the suffix: Keras and others infer the file format from it. `remove_leftovers` matches these names.
-    temporary, replaced = (path.with_name(f".{os.getpid()}{mark}{path.name}") for mark in ".~")
-    remove(str(temporary))  # in a container, a killed process may have had the same id
-    try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():  # os.replace replaces a folder only if that is empty
-            remove(str(replaced))
-            os.replace(path, replaced)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            if replaced.exists():
-                os.replace(replaced, path)
-            raise
-        remove(str(replaced))
-    finally:
-        remove(str(temporary))
-
-
-def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Removes what a killed process left in a folder (see `atomic_write`); restores a folder that was being replaced.
-
-    Args:
-      folder: folder to clean; no other process may be writing there.
-      name: final name of the file or folder whose leftovers to remove; empty for all leftovers.
-    """
-    for leftover in sorted(folder.glob(".*")):
-        form = re.fullmatch(r"\.\d+([.~])(.+)", leftover.name)
-        if form is None or name not in ("", form[2]):
-            continue
-        if form[1] == "~" and not (folder / form[2]).exists():
-            os.replace(leftover, folder / form[2])
-        else:
-            remove(str(leftover))
-
-
 def file_system(path: str) -> ModuleType:
     """Returns TensorFlow's file functions after loading what the path's scheme needs.
 
@@ -285,23 +303,3 @@ def _call_remote(action: str, path: str, call: Callable[[ModuleType], T]) -> T:
         return call(file_system(path))
     except tf.errors.OpError as error:
         raise UserError(f"{path}: could not be {action} ({type(error).__name__}: {error.message})") from error
-
-
-def _list_local(folder: Path, prefix: str, above: tuple[str, ...], names: dict[str, list[str]]) -> None:
-    """Adds the file names of a folder and its subfolders to `names`, keyed by relative path with a slash at the end."""
-    real = os.path.realpath(folder)
-    if real in above:  # a link to one of the folders above
-        return
-    if len(names) >= _MAX_FOLDERS:
-        raise UserError(f"{folder}: more than {_MAX_FOLDERS} folders; check for links that lead in circles")
-    try:
-        items = sorted(os.scandir(folder), key=lambda item: item.name)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
-    names[prefix] = []
-    for item in items:
-        # A broken link is neither a folder nor a file.
-        if os.path.isdir(item.path):
-            _list_local(Path(item.path), f"{prefix}{item.name}/", (*above, real), names)
-        elif os.path.isfile(item.path):
-            names[prefix].append(item.name)

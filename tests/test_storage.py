@@ -5,9 +5,8 @@ The S3 tests need moto, boto3 and tensorflow-io (the extras io-tests and io).
 
 import http.server
 import importlib.util
-import multiprocessing
+import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from affect import storage
 from affect.errors import UserError
 from tests.helpers import trees
 from tests.helpers.commands import REPOSITORY, error_lines, train_flags
+from tests.helpers.text_folders import content_of, write_folder
 from tfrecords_tools.inspection import inspect
 
 
@@ -148,6 +148,23 @@ def test_corpus_and_shards_in_s3_training_from_s3_and_evaluation_over_http(s3, w
     run({}, "eval.py", f"--run_dir={tmp_path / 'run'}", f"--data_dir={address}/records")
     assert (tmp_path / "run/eval/test/metrics.json").is_file()
 
+    run(environment, "-c", BASELINE_AND_REPORT, f"--run_dirs={tmp_path / 'run'}")
+    (scores,) = download(client, "baseline.json").values()
+    assert set(json.loads(scores)) == {"dev", "test"}
+    (page,) = download(client, "report.html").values()
+    assert b"trivial baseline" in page
+
+
+BASELINE_AND_REPORT = """
+import sys
+from affect import cli
+from affect.evaluation import baseline, report
+from tests.helpers.in_process import call_main
+call_main(baseline, "--data_dir=s3://affect/records", "--output=s3://affect/baseline.json")
+call_main(report, sys.argv[1], "--baseline=s3://affect/baseline.json", "--output=s3://affect/report.html")
+cli.leave_without_destructors(0)
+"""
+
 
 def test_a_table_of_recordings_over_http(tensorflow_io, web, tmp_path):
     folder, address = web
@@ -229,144 +246,6 @@ def test_a_missing_json_file_is_named_with_the_hint(tmp_path):
         storage.read_json(tmp_path / "point.json", Point, hint="run it first")
 
 
-def content_of(folder):
-    """Contents of all files below a folder by relative path, hidden ones included."""
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def write_folder(path, **files):
-    """Writes a folder of text files."""
-    path.mkdir()
-    for name, text in files.items():
-        (path / name).write_text(text)
-
-
-@pytest.mark.parametrize("existing", [None, "old"])
-def test_a_file_appears_whole_and_replaces_an_existing_one(tmp_path, existing):
-    path = tmp_path / "folder/scores.h5"
-    if existing:
-        path.parent.mkdir()
-        path.write_text(existing)
-    with storage.atomic_write(path) as temporary:
-        assert (temporary.parent, temporary.suffix) == (path.parent, ".h5")
-        temporary.write_text("half")
-        assert not path.exists() if existing is None else path.read_text() == existing
-        temporary.write_text("whole")
-    assert content_of(tmp_path) == {"folder/scores.h5": "whole"}
-
-
-@pytest.mark.parametrize("existing", [None, {"a": "old a", "b": "old b"}, {}])
-def test_a_folder_appears_whole_and_replaces_an_existing_one(tmp_path, existing):
-    path = tmp_path / "export"
-    if existing is not None:
-        write_folder(path, **existing)
-    with storage.atomic_write(path) as temporary:
-        write_folder(temporary, a="new a", c="new c")
-        assert content_of(path) == (existing or {})
-    assert content_of(tmp_path) == {"export/a": "new a", "export/c": "new c"}
-    assert os.listdir(tmp_path) == ["export"]
-
-
-def test_a_link_to_a_folder_is_replaced_and_its_target_is_kept(tmp_path):
-    write_folder(tmp_path / "target", a="old")
-    (tmp_path / "export").symlink_to(tmp_path / "target")
-    with storage.atomic_write(tmp_path / "export") as temporary:
-        write_folder(temporary, a="new")
-    assert content_of(tmp_path / "target") == {"a": "old"}
-    assert not (tmp_path / "export").is_symlink() and content_of(tmp_path / "export") == {"a": "new"}
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_an_error_keeps_the_existing_file_or_folder_and_leaves_nothing_else(tmp_path, error):
-    (tmp_path / "file").write_text("old")
-    write_folder(tmp_path / "folder", a="old a")
-    before = content_of(tmp_path)
-    with pytest.raises(type(error)), storage.atomic_write(tmp_path / "file") as temporary:
-        temporary.write_text("half")
-        raise error
-    with pytest.raises(type(error)), storage.atomic_write(tmp_path / "folder") as temporary:
-        write_folder(temporary, a="half")
-        raise error
-    with pytest.raises(type(error)), storage.atomic_write(tmp_path / "new") as temporary:
-        raise error
-    assert content_of(tmp_path) == before
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
-
-
-def test_a_failed_rename_restores_the_existing_folder(tmp_path, monkeypatch):
-    write_folder(tmp_path / "folder", a="old a")
-    replace = os.replace
-
-    def fail_on_the_new_folder(source, target):
-        if Path(target) == tmp_path / "folder" and "~" not in Path(source).name:
-            raise OSError("no rename")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", fail_on_the_new_folder)
-    with pytest.raises(OSError, match="no rename"), storage.atomic_write(tmp_path / "folder") as temporary:
-        write_folder(temporary, a="new a")
-    assert content_of(tmp_path) == {"folder/a": "old a"}
-    assert os.listdir(tmp_path) == ["folder"]
-
-
-def write_and_die(path, at_rename):
-    """Replaces a folder, and kills the own process in the block (0) or at one of the two renames."""
-    replace, count = os.replace, 0
-
-    def counted(source, target):
-        nonlocal count
-        count += 1
-        if count == at_rename:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    os.replace = counted
-    with storage.atomic_write(path) as temporary:
-        write_folder(temporary, a="new a")
-        if at_rename == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("at_rename", [0, 1, 2])
-def test_after_a_kill_at_any_moment_the_old_folder_is_there_and_nothing_else(tmp_path, at_rename):
-    write_folder(tmp_path / "folder", a="old a")
-    (tmp_path / ".12.hidden").mkdir()  # left by another process
-    (tmp_path / ".keep").write_text("not ours")
-    process = multiprocessing.get_context("fork").Process(target=write_and_die, args=(tmp_path / "folder", at_rename))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert content_of(tmp_path) != {"folder/a": "old a", ".keep": "not ours"}  # there are leftovers
-    storage.remove_leftovers(tmp_path)
-    assert content_of(tmp_path) == {"folder/a": "old a", ".keep": "not ours"}
-    assert sorted(os.listdir(tmp_path)) == [".keep", "folder"]
-
-
-def test_only_leftovers_of_the_named_folder_are_removed(tmp_path):
-    for name in (".12.export", ".12~export", ".2023.thesis", "export"):
-        (tmp_path / name).mkdir()
-    storage.remove_leftovers(tmp_path, "export")
-    assert sorted(os.listdir(tmp_path)) == [".2023.thesis", "export"]
-
-
-def test_the_leftover_of_a_process_with_the_same_id_is_not_mixed_in(tmp_path):
-    write_folder(tmp_path / f".{os.getpid()}.folder", half="written by a killed process")
-    with storage.atomic_write(tmp_path / "folder") as temporary:
-        write_folder(temporary, a="new a")
-    assert content_of(tmp_path) == {"folder/a": "new a"}
-
-
-def test_local_files_are_listed_through_links_but_never_in_circles(tmp_path):
-    write_folder(tmp_path / "corpus", a="1")
-    write_folder(tmp_path / "elsewhere", b="2")
-    (tmp_path / "corpus/linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "corpus/circle").symlink_to(tmp_path / "corpus")
-    (tmp_path / "corpus/broken").symlink_to(tmp_path / "nowhere")
-    assert storage.list_files(tmp_path / "corpus") == {"a", "linked/b"}
-    with pytest.raises(UserError, match="nowhere: cannot be listed"):
-        storage.list_files(tmp_path / "nowhere")
-
-
 def test_local_files_are_stamped_put_and_removed(tmp_path):
     write_folder(tmp_path / "staging", a="12345")
     path = storage.join(tmp_path, "train/a")
@@ -386,3 +265,103 @@ def test_addresses_keep_their_slashes_and_are_quoted_only_for_web_servers():
     assert storage.absolute("gs://bucket/corpus/") == "gs://bucket/corpus"
     assert storage.absolute("corpus/") == os.path.join(os.getcwd(), "corpus")
     assert storage.local_folder("runs/a", "run_dir") == Path("runs/a")
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A current folder with a file, an empty folder, a folder of ours, one of others, and links."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "ours", **{"point.json": '{"x": 1}', "a": "old a"})
+    write_folder(tmp_path / "others", a="thesis", **{".hidden": "notes"})
+    write_folder(tmp_path / "theirs", **{"point.json": '{"x": 1, "y": 2}'})
+    write_folder(tmp_path / "hidden", **{".hidden": "notes"})
+    (tmp_path / "link").symlink_to(tmp_path / "ours")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("new", "new"), ("new/deep", "new/deep"), ("empty", "empty"), ("ours", "ours"), ("others/../ours/", "ours")],
+)
+def test_a_new_an_empty_and_an_own_folder_may_be_replaced(places, path, found):
+    before = content_of(places)
+    assert storage.check_replaceable(Path(path), "point.json", Point) == places.resolve() / found
+    assert content_of(places) == before and not (places / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("others", r"^others holds other files \(no point\.json of ours\) and is not replaced; choose another folder$"),
+        ("hidden", r"^hidden holds other files"),
+        ("theirs", r"^theirs is not replaced, because we did not write it: .*point\.json: .*unknown field `y`"),
+        ("link", r"^link is a link and is not replaced"),
+        ("broken", r"^broken is a link and is not replaced"),
+        ("file", r"^file cannot be written: .*/file is not a folder"),
+        ("file/below", r"^file/below cannot be written: .*/file is not a folder"),
+        ("broken/below", r"^broken/below cannot be written: .*/broken is not a folder"),
+        (".", r"^\. is the current folder and is not replaced"),
+        ("ours/..", r"^ours/\.\. is the current folder"),
+        ("..", r"^\.\. contains the current folder and is not replaced"),
+        ("/", r"^/ (is a mount point|contains the current folder)"),
+        ("/proc", r"^/proc is a mount point and cannot be replaced; choose a folder in it$"),
+    ],
+)
+def test_every_other_folder_is_refused(places, path, message):
+    with pytest.raises(UserError, match=message) as refused:
+        storage.check_replaceable(Path(path), "point.json", Point)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_must_be_kept_is_never_replaced_with_the_folder_around_it(places):
+    (places / "ours/run").mkdir()
+    (places / "shortcut").symlink_to(places / "ours/run")
+    storage.check_replaceable(Path("ours"), "point.json", keep={"the run": "others", "the data": "s3://bucket/ours"})
+    for kept in ("ours/run", places / "ours/run", "shortcut", "others/../ours/run/weights"):
+        with pytest.raises(UserError, match="^ours contains the run and is not replaced; choose another folder$"):
+            storage.check_replaceable(Path("ours"), "point.json", keep={"the run": kept})
+    with pytest.raises(UserError, match="^ours is the run and is not replaced"):
+        storage.check_replaceable(Path("ours"), "point.json", keep={"the run": "ours"})
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "^--output_dir is empty; give it a path$"),
+        ("file", "^--output_dir=file: .*/file is not a folder; choose another path$"),
+        ("file/below", "^--output_dir=file/below: .*/file is not a folder"),
+        ("broken", "^--output_dir=broken: .*/broken is not a folder"),
+        ("s3://bucket/folder", "^--output_dir=s3://bucket/folder must be a local folder"),
+    ],
+)
+def test_a_path_that_cannot_be_a_local_folder_is_refused(places, path, message):
+    with pytest.raises(UserError, match=message):
+        storage.local_folder(path, "output_dir")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "^--output is empty; give it a path$"),
+        ("file/below.json", "^--output=file/below.json: .*/file is not a folder; choose another path$"),
+        *[
+            (path, f"^--output={path} is a folder; give the path of a file in it$")
+            for path in ("empty", ".", "..", "/")
+        ],
+        ("https://example.org/page.html", "web servers are read-only"),
+    ],
+)
+def test_a_path_that_cannot_be_an_output_file_is_refused(places, path, message):
+    with pytest.raises(UserError, match=message):
+        storage.check_output_file(path, "output")
+
+
+def test_new_and_existing_files_may_be_written(places):
+    for path in ("file", "new.json", "new/deep.json", "link/a", "../x.json"):
+        storage.check_output_file(path, "output")
+    for path in ("new/deep", "link", ".", "empty"):
+        assert storage.local_folder(path, "run_dir") == Path(path)
+    assert not (places / "new").exists()

@@ -65,7 +65,7 @@ def moments(gold: Tensor, predicted: Tensor, mask: Tensor = None, all_reduce: Al
     gold_mean, predicted_mean = (one / frames for one in sums)
     gold, predicted = (gold - gold_mean) * counts, (predicted - predicted_mean) * counts
     squares = total(gold, predicted, gold * gold, predicted * predicted, gold * predicted) / frames
-    # A float32 sum over thousands of frames is rounded, so the centred signals have means of their own, which are small.
+    # A float32 sum over thousands of frames is rounded, so the centred signals have small means of their own.
     g, p, gg, pp, gp = ops.unstack(squares, 5)
     return Moments(count, gold_mean + g, predicted_mean + p, gg - g * g, pp - p * p, gp - g * p)
 

@@ -20,8 +20,8 @@ AllReduce = Callable[[Any], Any]
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` whose batch statistics leave out masked frames.
 
-    Its name is Keras' own, because that is the name of its weights in a file. The mask is bool [batch] for inputs [batch, height, width, channels]. Without a mask and without `all_reduce`, this
-    is Keras' own layer.
+    Its name is Keras' own, because that is the name of its weights in a file. The mask is bool [batch] for inputs
+    [batch, height, width, channels]. Without a mask and without `all_reduce`, this is Keras' own layer.
 
     Attributes:
       all_reduce: sums a tensor over all replicas; None if there is only one. `synchronise` sets it.

@@ -4,11 +4,11 @@ A mask is bool [batch, time], and False marks padding and frames that training l
 
     network(inputs, training=True, mask=frame_masks(network, mask))
 
-Without a mask, as in Keras' own `fit` and in an exported model, every frame counts. Each modality treats it differently:
+Without a mask, as in Keras' own `fit` and in an exported model, every frame counts. Each modality treats it in its way:
 
     video   A masked picture is replaced by a black one, and batch norm leaves it out of its statistics.
-    audio   Masked frames after the last unmasked one are padding: the signal ends before them. Other masked frames, whose
-            pictures show no face, have sound like all others.
+    audio   Masked frames after the last unmasked one are padding: the signal ends before them. Other masked frames,
+            whose pictures show no face, have sound like all others.
 
 The mask stays on the features, but the LSTMs do not get it: they run over all frames in order.
 

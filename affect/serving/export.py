@@ -6,8 +6,8 @@ r"""Exports a trained run as a SavedModel that runs without this package and wit
 
 Inputs by name, with any batch size and any number of frames: `audio` float32 [batch, time, 640] and/or `video` uint8
 [batch, time, 96, 96, 3]. The output is `predictions` float32 [batch, time, 2], arousal and valence. The model scales
-the pixels itself. Standardising the sound needs the whole recording, so the caller does it, as `affect.json` says. Keep
-the loaded model in a variable while its signature is in use:
+the pixels itself. `affect.json` says what is left to the caller, because it needs the whole recording: standardising
+the sound, and undoing the delay of the labels. Keep the loaded model in a variable while its signature is in use:
 
     model = tf.saved_model.load("runs/audio/export")
     curve = model.signatures["serving_default"](audio=frames)["predictions"]
@@ -17,7 +17,7 @@ Example:
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from absl import flags
@@ -25,7 +25,8 @@ from absl import flags
 from affect import __version__, cli
 from affect.config import DIMENSIONS
 from affect.errors import UserError
-from affect.storage import atomic_write, read_json, remove_leftovers, write_json
+from affect.runs import RunFolder
+from affect.storage import atomic_write, check_replaceable, local_folder, read_json, remove_leftovers, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -50,6 +51,12 @@ class ExportContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       outputs: names of the two values per frame, in order.
       trained_on_synthetic_data: whether the model was trained on the synthetic corpus; if so, it says nothing
         about people.
+      label_delay_secs: how many seconds early the network's curve is, because it was trained on labels of so much
+        later. The caller delays the curve by this time, rounded to whole frames; its first value fills the gap
+        (`affect.evaluation.postprocess.delay`). None in exports of version 0.1.0, which did not record it: the run's
+        config.json says it, as data.label_delay_secs.
+      faceless_frames: "keep" if the caller passes what it has for frames without a detected face; "mask" if it must
+        pass black crops for them (all zeros), as in training. Without meaning for an audio network.
     """
 
     written_by: str
@@ -62,6 +69,8 @@ class ExportContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     standardise: str
     outputs: tuple[str, ...]
     trained_on_synthetic_data: bool
+    label_delay_secs: float | None = None
+    faceless_frames: Literal["keep", "mask"] = "keep"
 
 
 def read_contract(model_dir: str | Path) -> ExportContract:
@@ -79,19 +88,22 @@ def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: s
     Args:
       run_dir: a trained run.
       output_dir: folder to write; it appears complete or not at all.
-      overwrite: replace an existing folder.
+      overwrite: replace an existing export.
       data_dir: folder of the shards, if it has moved since training; only its manifest is read.
 
     Raises:
-      UserError: the run or the manifest of its data does not exist, or the output folder already exists.
+      UserError: the run or the manifest of its data does not exist, or the output folder holds an export and
+        `overwrite` is False, or it holds anything else.
     """
-    if output_dir.exists() and not overwrite:
+    experiment = RunFolder(run_dir).read_config(data_dir)
+    keep = {f"the run folder {run_dir}": run_dir, f"the data {experiment.data.data_dir}": experiment.data.data_dir}
+    folder = check_replaceable(output_dir, CONTRACT_NAME, ExportContract, keep)
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UserError(f"{output_dir} already exists; choose another --output_dir, or add --overwrite to replace it")
     from affect.data.dataset import open_data
     from affect.models.trained import TrainedNetwork
 
     trained = TrainedNetwork.load(run_dir)
-    experiment = trained.run.read_config(data_dir)
     manifest = open_data(experiment)
     contract = ExportContract(
         written_by=f"affect {__version__}",
@@ -104,11 +116,13 @@ def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: s
         standardise=experiment.data.standardise,
         outputs=DIMENSIONS,
         trained_on_synthetic_data=manifest.synthetic,
+        label_delay_secs=experiment.data.label_delay_secs,
+        faceless_frames=experiment.data.faceless_frames,
     )
-    remove_leftovers(output_dir.parent, output_dir.name)
-    with atomic_write(output_dir) as folder:
-        _write_saved_model(trained.network, folder)
-        write_json(folder / CONTRACT_NAME, contract)
+    remove_leftovers(folder.parent, folder.name)
+    with atomic_write(folder) as temporary:
+        _write_saved_model(trained.network, temporary)
+        write_json(temporary / CONTRACT_NAME, contract)
 
 
 def _write_saved_model(network: "keras.Model", folder: Path) -> None:
@@ -134,14 +148,15 @@ def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
     flags.DEFINE_string("output_dir", None, "Folder in which to write the SavedModel.", required=True)
-    flags.DEFINE_bool("overwrite", False, "Replace an existing output folder.")
+    flags.DEFINE_bool("overwrite", False, "Replace an existing export; no other folder is ever replaced.")
     flags.DEFINE_string("data_dir", None, "Folder of the shards, if it has moved since training.")
 
 
 def main() -> None:
     """Passes the flags to `export`."""
     args = flags.FLAGS
-    export(Path(args.run_dir), Path(args.output_dir), args.overwrite, args.data_dir)
+    output_dir = local_folder(args.output_dir, "output_dir")
+    export(local_folder(args.run_dir, "run_dir"), output_dir, args.overwrite, args.data_dir)
     print(f"wrote {args.output_dir}")
 
 

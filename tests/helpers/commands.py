@@ -60,7 +60,7 @@ def made_once(tmp_path_factory, worker_id: str, name: str, make: Callable[[Path]
     return path
 
 
-def train_flags(data_dir: Path, run_dir: Path, *more: str) -> list[str]:
+def train_flags(data_dir: str | Path, run_dir: Path, *more: str) -> list[str]:
     """Returns the flags of a training run that takes seconds."""
     return [
         "--preset=demo", "--modality=audio", f"--data_dir={data_dir}", f"--run_dir={run_dir}",

@@ -1,18 +1,26 @@
 """The exported model: it runs without this package, and gives the predictions of the network."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from affect.config import DataConfig, Experiment
 from affect.data.dataset import evaluation_dataset, open_data
 from affect.errors import UserError
+from affect.evaluation.postprocess import delay
 from affect.models.trained import TrainedNetwork
 from affect.serving import export
 from affect.serving.export import ExportContract, read_contract
+from tests.helpers.commands import read_recording
 from tests.helpers.in_process import call_main
+from tests.helpers.planted import plant_in_sound, rewrite_shards, sound_reader, use_network
+from tests.helpers.text_folders import write_folder
 
 SERVE = """
 import sys
@@ -73,6 +81,93 @@ def test_existing_folder_is_refused_and_replaced_only_with_overwrite(audio_run, 
     assert [path.name for path in exported.parent.iterdir()] == ["export"]
 
 
+def bytes_of(folder):
+    """Contents of all files below a folder by relative path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def workplace(audio_run, data_dir, tmp_path, monkeypatch):
+    """The current folder: a run with its data, and what may lie beside them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(audio_run, tmp_path / "runs/a")
+    shutil.copytree(data_dir, tmp_path / "data/records")
+    write_folder(tmp_path / "thesis", chapter="the only copy")
+    write_folder(tmp_path / "tool", **{"affect.json": '{"theme": "dark"}'})
+    (tmp_path / "link").symlink_to("thesis")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "message"),
+    [
+        ("thesis", r"^thesis holds other files \(no affect\.json of ours\) and is not replaced"),
+        ("tool", r"^tool is not replaced, because we did not write it: .*affect\.json: "),
+        ("runs/a", "^runs/a is the run folder runs/a and is not replaced"),
+        ("runs", "^runs contains the run folder runs/a and is not replaced"),
+        ("runs/a/checkpoints", "^runs/a/checkpoints holds other files"),
+        ("runs/a/best.weights.h5", "best.weights.h5 is not a folder"),
+        ("data/records", "^data/records is the data data/records and is not replaced"),
+        ("data", "^data contains the data data/records and is not replaced"),
+        ("link", "^link is a link and is not replaced"),
+        (".", r"^\. is the current folder and is not replaced"),
+        ("runs/..", r"^runs/\.\. is the current folder and is not replaced"),
+        ("..", r"^\.\. contains the current folder and is not replaced"),
+        ("/", "^/ .* replaced; choose"),
+        ("", "^--output_dir is empty"),
+        ("file", "^--output_dir=file: .*/file is not a folder"),
+        ("file/export", "^--output_dir=file/export: .*/file is not a folder"),
+        ("s3://bucket/export", "^--output_dir=s3://bucket/export must be a local folder"),
+    ],
+)
+def test_only_an_export_is_ever_replaced(workplace, output_dir, message):
+    before = bytes_of(workplace)
+    with pytest.raises(UserError, match=message):
+        call_main(export, "--run_dir=runs/a", f"--output_dir={output_dir}", "--data_dir=data/records", "--overwrite")
+    assert bytes_of(workplace) == before
+
+
+def test_a_run_inside_an_older_export_is_kept(workplace):
+    (workplace / "runs/affect.json").write_text(json.dumps(WRITTEN_BY_0_1_0))
+    with pytest.raises(UserError, match="^runs contains the run folder runs/a and is not replaced"):
+        call_main(export, "--run_dir=runs/a", "--output_dir=runs", "--overwrite")
+    assert (workplace / "runs/a/best.weights.h5").is_file()
+
+
+@pytest.mark.parametrize("output_dir", ["empty", "new/deep/export"])
+def test_an_export_is_written_to_an_empty_or_new_folder(workplace, output_dir, capsys):
+    call_main(export, "--run_dir=runs/a", f"--output_dir={output_dir}")
+    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {output_dir}"
+    assert {"saved_model.pb", "affect.json"} <= set(os.listdir(workplace / output_dir))
+
+
+def test_the_contract_undoes_the_delay_of_the_labels(audio_run, data_dir, tmp_path, monkeypatch):
+    """The network reads from the sound what the raters will say 0.4 s later, and predicts it at once."""
+
+    def plant(_, fields):
+        early = np.concatenate([fields["labels"][10:], np.zeros((10, 2))])
+        plant_in_sound(fields, early)
+
+    records = rewrite_shards(data_dir, tmp_path / "records", plant)
+    shutil.copytree(audio_run, tmp_path / "run")
+    data = DataConfig(str(records), standardise="none", label_delay_secs=0.4, faceless_frames="mask")
+    use_network(monkeypatch, tmp_path / "run", Experiment("audio", data=data), sound_reader())
+    call_main(export, f"--run_dir={tmp_path}/run", f"--output_dir={tmp_path}/export")
+
+    contract = read_contract(tmp_path / "export")
+    assert (contract.label_delay_secs, contract.faceless_frames) == (0.4, "mask")
+    fields = read_recording(records, "test_1")
+    model = tf.saved_model.load(str(tmp_path / "export"))
+    sound = fields["pcm"][np.newaxis].astype(np.float32) / 32_768
+    curve = model.signatures["serving_default"](audio=sound)["predictions"].numpy()[0]
+    curve = delay(curve, round(0.4 * contract.frame_rate_hz))
+    np.testing.assert_allclose(curve[10:], fields["labels"][10:], atol=1e-4)
+    np.testing.assert_allclose(curve[:10], np.repeat(curve[10:11], 10, axis=0))
+
+
 WRITTEN_BY_0_1_0 = {
     "written_by": "affect 0.1.0",
     "modality": "audiovisual",
@@ -90,8 +185,9 @@ WRITTEN_BY_0_1_0 = {
 def test_contract_of_version_0_1_0_is_read(tmp_path):
     (tmp_path / "affect.json").write_text(json.dumps(WRITTEN_BY_0_1_0, indent=2) + "\n")
     assert read_contract(tmp_path) == ExportContract(
-        "affect 0.1.0", "audiovisual", 25, 16_000, 640, 96, 0.25, "recording", ("arousal", "valence"), True
-    )
+        "affect 0.1.0", "audiovisual", 25, 16_000, 640, 96, 0.25, "recording", ("arousal", "valence"), True,
+        label_delay_secs=None, faceless_frames="keep",
+    )  # fmt: skip
 
 
 def test_contract_with_an_unknown_or_missing_field_is_refused(tmp_path):
@@ -99,6 +195,7 @@ def test_contract_with_an_unknown_or_missing_field_is_refused(tmp_path):
         read_contract(tmp_path)
     for content, message in (
         (WRITTEN_BY_0_1_0 | {"gain": 2}, "affect.json: .*unknown field `gain`"),
+        (WRITTEN_BY_0_1_0 | {"faceless_frames": "drop"}, r"affect.json: Invalid enum value 'drop' - at `\$.faceless"),
         ({"written_by": "x"}, "affect.json: .*missing required field `modality`"),
     ):
         (tmp_path / "affect.json").write_text(json.dumps(content))

@@ -12,12 +12,11 @@ Example:
   python -m tfrecords_tools.synthetic --output_dir=data/synthetic --recordings=32,6,18 --seconds=20
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from affect import cli
 from affect.errors import UserError
+from affect.storage import local_folder
 
 
 def define_flags() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
         given = ",".join(args.recordings)
         raise UserError(f"--recordings takes three whole numbers, train,dev,test, got {given!r}") from error
     config = SyntheticConfig(train, dev, test, args.seconds, args.delay_secs, args.seed)
-    write_corpus(config, Path(args.output_dir))
+    write_corpus(config, local_folder(args.output_dir, "output_dir"))
     print(f"wrote {len(config.names)} synthetic recordings of {config.seconds} s to {args.output_dir}")
 
 
