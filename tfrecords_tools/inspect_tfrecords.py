@@ -8,11 +8,10 @@ Example:
   python -m tfrecords_tools.inspect_tfrecords --data_dir=data/records --contact_sheets=data/sheets
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from affect import cli
+from affect.storage import local_folder
 
 
 def define_flags() -> None:
@@ -23,10 +22,12 @@ def define_flags() -> None:
 
 def main() -> None:
     """Checks the shards and prints a line per partition, the remarks, and what was left out."""
+    from tfrecords_tools.corpora.recording import partition_remarks
     from tfrecords_tools.inspection import inspect  # loads TensorFlow, which --help does not need
 
     args = flags.FLAGS
-    manifest, summaries = inspect(args.data_dir, Path(args.contact_sheets) if args.contact_sheets else None)
+    sheets_dir = local_folder(args.contact_sheets, "contact_sheets") if args.contact_sheets is not None else None
+    manifest, summaries = inspect(args.data_dir, sheets_dir)
     kind = "synthetic, " if manifest.synthetic else ""
     print(
         f"{manifest.layout} corpus ({kind}{manifest.frame_rate_hz} fps, {manifest.sample_rate_hz} Hz, "
@@ -47,6 +48,8 @@ def main() -> None:
     for entry in manifest.recordings:
         for remark in entry.remarks:
             print(f"{entry.name}: {remark}")
+    for remark in partition_remarks(manifest.recordings):
+        print(remark)
     for name, reason in manifest.left_out.items():
         print(f"left out {name}: {reason}")
 

@@ -6,6 +6,7 @@ recording without gaps; every picture can be decoded; and the counts are those o
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from affect import storage
 from affect.config import PARTITIONS
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
-from affect.data.records import decode_jpeg, parse
+from affect.data.records import decode_jpeg, fault_in_shard, parse
 from affect.errors import UserError
 from affect.media.contact_sheet import sheet_frames
 from tfrecords_tools.shards import draw_contact_sheet
@@ -81,13 +82,13 @@ def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingE
         if storage.stamp(path)[0] == 0:
             raise UserError(f"{path}: the shard is empty")
         try:
-            for fields in _records(path, manifest, entry.has_video):
-                _check_record(path, fields, entry, frames, manifest)
+            for fields in _records(path, manifest, entry):
+                _check_record(path, fields, entry, frames)
                 frames += len(fields["labels"])
                 faces += int(tf.math.count_nonzero(fields["face_found"]))
                 labels.append(fields["labels"].numpy())
         except tf.errors.OpError as error:
-            raise UserError(f"{path}: damaged at frame {frames} ({error.message})") from error
+            raise UserError(f"{path}: damaged at frame {frames} ({fault_in_shard(error)})") from error
         # Last, because a damaged record says more than a wrong checksum.
         if hashlib.sha256(storage.read_bytes(path)).hexdigest() != digest:
             raise UserError(f"{path}: readable, but not the file that the manifest describes (SHA-256 differs)")
@@ -109,7 +110,7 @@ def _check_features(data_dir: str | Path, entry: RecordingEntry) -> None:
         raise UserError(f"{path}: not the file that the manifest describes (SHA-256 differs)")
 
 
-def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int, manifest: Manifest) -> None:
+def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int) -> None:
     """Checks that a record continues its recording and holds crops, sound and labels for the same frames."""
     if fields["recording"].numpy() != entry.name.encode() or int(fields["start_frame"]) != start:
         raise UserError(
@@ -122,9 +123,6 @@ def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int, ma
     expected = [frames, frames if entry.has_audio else 0, crops, crops, crops]
     if list(counts.values()) != expected or not frames:
         raise UserError(f"{path}, frame {start}: the fields have different numbers of frames: {counts}")
-    size = manifest.crop_size
-    if entry.has_video and np.any(fields["crop_shapes"].numpy() != [size, size, 3]):
-        raise UserError(f"{path}, frame {start}: a crop is not an RGB picture of {size} x {size} pixels")
 
 
 def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEntry) -> bytes:
@@ -137,24 +135,21 @@ def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEnt
     found = np.concatenate([fields["face_found"].numpy() for fields in records()])
     jpegs = (jpeg for fields in records() for jpeg in fields["jpeg"].numpy())
     wanted = set(sheet_frames(found, manifest.frame_rate_hz))
-    return draw_contact_sheet({k: jpeg for k, jpeg in enumerate(jpegs) if k in wanted}, found)
+    shown = {k: jpeg for k, jpeg in enumerate(jpegs) if k in wanted}
+    return draw_contact_sheet(shown, found, manifest.crop_size, entry.name)
 
 
-def _records(path: str, manifest: Manifest, has_video: bool) -> tf.data.Dataset:
-    """Returns the parsed records; with video, also "crop_shapes" int32 [frames, 3] of the decoded crops."""
+def _records(path: str, manifest: Manifest, entry: RecordingEntry) -> tf.data.Dataset:
+    """Returns the parsed records; with video, also "crops", the decoded pictures: decoding is the check of them."""
+    decode = partial(decode_jpeg, size=manifest.crop_size, recording=entry.name)
 
-    def shape_of(jpeg: tf.Tensor) -> tf.Tensor:
-        height_and_width = tf.shape(decode_jpeg(jpeg))[:2]
-        # The decoder converts everything to RGB, so the number of channels comes from the header.
-        return tf.concat([height_and_width, tf.io.extract_jpeg_shape(jpeg)[2:]], axis=0)
-
-    def decode(serialized):
+    def read(serialized):
         fields = parse(serialized, manifest.frame_samples)
-        if not has_video:
+        if not entry.has_video:
             return fields
-        return fields | {"crop_shapes": tf.map_fn(shape_of, fields["jpeg"], fn_output_signature=tf.int32)}
+        return fields | {"crops": tf.map_fn(decode, fields["jpeg"], fn_output_signature=tf.uint8)}
 
-    return tf.data.TFRecordDataset(path).map(decode, tf.data.AUTOTUNE)
+    return tf.data.TFRecordDataset(path).map(read, tf.data.AUTOTUNE)
 
 
 def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summary:

@@ -69,6 +69,7 @@ def main() -> None:
     # Imported here, so that --help does not load OpenCV and pandas.
     from affect.data.manifest import read_manifest
     from tfrecords_tools.corpora.layouts import find_corpus
+    from tfrecords_tools.corpora.recording import partition_remarks
     from tfrecords_tools.pipeline import make_tfrecords
     from tfrecords_tools.shards import Preprocessing
 
@@ -87,9 +88,13 @@ def main() -> None:
     )
     for name, reason in left_out.items():
         print(f"left out {name}: {reason}")
-    for entry in read_manifest(args.output_dir).recordings:
+    entries = read_manifest(args.output_dir).recordings
+    for entry in entries:
         for remark in entry.remarks:
             print(f"{entry.name}: {remark}")
+    for remark in partition_remarks(entries):  # recordings that failed may have emptied a partition
+        if remark not in corpus.listing.remarks:
+            print(remark)
     print(f"inspect the result with: python -m tfrecords_tools.inspect_tfrecords --data_dir={args.output_dir}")
     failed = set(left_out) - set(corpus.listing.missing)
     if failed:

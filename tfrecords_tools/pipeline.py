@@ -20,14 +20,14 @@ import cv2
 from tqdm import tqdm
 
 from affect import storage
-from affect.data.manifest import WRITTEN_BY, Manifest, RecordingEntry, read_manifest
+from affect.data.manifest import Manifest, RecordingEntry, read_manifest
 from affect.errors import UserError
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 from tfrecords_tools.corpora.layouts import Corpus
 from tfrecords_tools.corpora.recording import Recording
 from tfrecords_tools.run_local import run_local
 from tfrecords_tools.shard_folder import MadeOf, OutputFolder
-from tfrecords_tools.shards import Preprocessing, preprocess
+from tfrecords_tools.shards import PREPROCESSING_VERSION, Preprocessing, preprocess
 
 # An error message is one line; the command has already printed all of them.
 _MAX_LISTED = 3
@@ -246,13 +246,13 @@ def _local(root: str, fetched: Path, relative: str) -> Path:
 
 
 def _manifest_settings(corpus: Corpus, settings: Preprocessing) -> dict[str, Any]:
-    return {**dataclasses.asdict(settings), "split": corpus.split, "gold_standard": corpus.gold_standard}
+    content = {**dataclasses.asdict(settings), "split": corpus.split, "gold_standard": corpus.gold_standard}
+    return content | {"version": PREPROCESSING_VERSION}
 
 
 def _folder_settings(corpus: Corpus, settings: Preprocessing) -> dict[str, Any]:
     """Returns what must be the same for a folder to be continued."""
-    header = {"written_by": WRITTEN_BY, "layout": corpus.layout, "synthetic": corpus.synthetic}
-    return header | _manifest_settings(corpus, settings)
+    return {"layout": corpus.layout, "synthetic": corpus.synthetic} | _manifest_settings(corpus, settings)
 
 
 def _without_folders(reason: str, root: str) -> str:

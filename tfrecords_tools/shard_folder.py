@@ -14,7 +14,6 @@ The same command continues a run that was killed at any point, and the result is
 uninterrupted run. A recording whose source files have changed in the meantime is converted again.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -29,11 +28,12 @@ import msgspec
 
 from affect import storage
 from affect.config import PARTITIONS
-from affect.data.manifest import MANIFEST_NAME, RecordingEntry
+from affect.data.manifest import MANIFEST_NAME, WRITTEN_BY, RecordingEntry
 from affect.errors import UserError
 
 _UNFINISHED = ".unfinished"
 _FINISHED = f"{_UNFINISHED}/recordings"
+_LOCK = "lock"
 # The folders that make_tfrecords writes, and the suffix of its files in each of them.
 _OURS = dict.fromkeys(PARTITIONS, ".tfrecord") | {"features": ".h5", "contact_sheets": ".png"}
 
@@ -74,7 +74,7 @@ class OutputFolder:
         """Prepares the folder for writing, after checking that nothing is deleted that should be kept.
 
         Args:
-          settings: the settings of the shards.
+          settings: everything besides the corpus that determines the shards.
           overwrite: delete complete shards, or shards with other settings.
 
         Returns:
@@ -91,18 +91,19 @@ class OutputFolder:
             raise UserError(
                 f"{self.path} is not empty and was not written by make_tfrecords; choose another --output_dir"
             )
-        theirs = _settings_of(complete) if complete is not None else unfinished
-        if theirs is not None and theirs != settings and not overwrite:
+        differences = _differences(complete if complete is not None else unfinished, settings)
+        if differences and not overwrite:
             raise UserError(
-                f"{self.path} was made with other settings: {_differences(theirs, settings)}; replace it with "
-                "--overwrite, or choose another --output_dir"
+                f"{self.path} was made with other settings: {differences}; replace it with --overwrite, or choose "
+                "another --output_dir"
             )
         if complete is not None and not overwrite:
             storage.remove(storage.join(self.path, _UNFINISHED))  # left by a run killed after writing the manifest
             return True
-        if overwrite and (complete is not None or unfinished != settings):
+        if overwrite and (complete is not None or unfinished is None or differences):
             self._clear()
-        storage.write_json(storage.join(self.path, f"{_UNFINISHED}/settings.json"), settings)
+        content = {"written_by": WRITTEN_BY, **settings}
+        storage.write_json(storage.join(self.path, f"{_UNFINISHED}/settings.json"), content)
         if not storage.is_remote(self.path):
             for leftover in (Path(self.path) / _UNFINISHED).glob("staging-*"):
                 shutil.rmtree(leftover)
@@ -119,24 +120,18 @@ class OutputFolder:
             yield
             return
         folder = Path(self.path) / _UNFINISHED
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise UserError(
-                f"{self.path}: another make_tfrecords is writing into this folder; wait for it, or choose another "
-                "--output_dir"
-            ) from error
-        try:
-            yield
-        finally:
-            (folder / "lock").unlink(missing_ok=True)
-            os.close(lock)
-            for empty in (folder, folder.parent):
-                if empty.is_dir() and not any(empty.iterdir()):
-                    empty.rmdir()
+        refusal = (
+            f"{self.path}: another make_tfrecords is writing into this folder; wait for it, or choose another "
+            "--output_dir"
+        )
+        with storage.locked(folder / _LOCK, refusal):
+            try:
+                yield
+            finally:
+                (folder / _LOCK).unlink(missing_ok=True)
+                for empty in (folder, folder.parent):
+                    if empty.is_dir() and not any(empty.iterdir()):
+                        empty.rmdir()
 
     def finished(self, name: str, made_of: MadeOf) -> RecordingEntry | None:
         """Returns the entry of a recording that an earlier run finished from the same files.
@@ -210,9 +205,14 @@ class OutputFolder:
         return path.is_dir() and any(item.name != _UNFINISHED for item in path.iterdir())
 
     def _clear(self) -> None:
-        """Removes everything that make_tfrecords wrote, starting with the manifest; keeps all other files."""
-        for name in (MANIFEST_NAME, _UNFINISHED):
-            storage.remove(storage.join(self.path, name))
+        """Removes everything that make_tfrecords wrote, starting with the manifest; keeps the lock and other files."""
+        storage.remove(storage.join(self.path, MANIFEST_NAME))
+        if storage.is_remote(self.path):
+            storage.remove(storage.join(self.path, _UNFINISHED))
+        else:
+            for path in (Path(self.path) / _UNFINISHED).glob("*"):
+                if path.name != _LOCK:
+                    storage.remove(str(path))
         self._remove_ours(expected=set())
 
     def _remove_ours(self, expected: set[str]) -> None:
@@ -267,16 +267,18 @@ def _is_ours(content: dict[str, Any]) -> bool:
     )
 
 
-def _settings_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings in a manifest, in the form that `OutputFolder.start` takes."""
-    return {
-        "written_by": manifest.get("written_by"),
-        "layout": manifest.get("layout"),
-        "synthetic": manifest.get("synthetic"),
-        **manifest.get("preprocessing", {}),
-    }
+def _settings_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings in a manifest, or of an unfinished run, in the form that `OutputFolder.start` takes."""
+    if "preprocessing" in content:
+        content = {name: content.get(name) for name in ("layout", "synthetic")} | content["preprocessing"]
+    # Which release wrote the folder says nothing about its shards; "version" does, which 0.1.0 did not write.
+    return {"version": 1} | {name: value for name, value in content.items() if name != "written_by"}
 
 
-def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    names = [name for name in ours | theirs if theirs.get(name) != ours.get(name)]
-    return ", ".join(f"{name} was {theirs.get(name)!r} and is now {ours.get(name)!r}" for name in names)
+def _differences(content: dict[str, Any] | None, settings: dict[str, Any]) -> str:
+    """Returns how these settings differ from those that `_settings_of` finds; empty if nothing does."""
+    if content is None:
+        return ""
+    theirs = _settings_of(content)
+    names = [name for name in settings | theirs if theirs.get(name) != settings.get(name)]
+    return ", ".join(f"{name} was {theirs.get(name)!r} and is now {settings.get(name)!r}" for name in names)

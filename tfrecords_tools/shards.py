@@ -8,15 +8,16 @@
 give the same bytes. Memory does not grow with the video.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 
 from affect.data.manifest import RecordingEntry
+from affect.media.arff import instance_names
 from affect.media.contact_sheet import contact_sheet, sheet_frames
 from affect.media.feature_tables import read_feature_table
 from affect.media.recording import DecodedRecording, decode_recording
@@ -27,6 +28,9 @@ from tfrecords_tools.shard_folder import sha256_of
 
 # TensorFlow is imported inside functions: it takes seconds to load, and only the worker processes need it.
 
+# Raised by one when a change of the code makes other shards of the same files: a folder that an earlier version began
+# must not be continued then.
+PREPROCESSING_VERSION = 1
 _RECORDS_PER_SHARD = 300
 
 
@@ -80,7 +84,7 @@ def preprocess(
         audio_mean=decoded.audio_mean,
         audio_std=decoded.audio_std,
         faces_found=int(decoded.found.sum()),
-        remarks=decoded.remarks,
+        remarks=(*decoded.remarks, *_name_remarks(recording, local)),
         features=features,
         features_sha256=sha256_of(staging / features) if features else "",
         shards=shards,
@@ -88,21 +92,36 @@ def preprocess(
     )
 
 
-def draw_contact_sheet(jpegs: dict[int, bytes], found: np.ndarray) -> bytes:
+def draw_contact_sheet(jpegs: dict[int, bytes], found: np.ndarray, size: int, recording: str) -> bytes:
     """Draws the contact sheet of one recording.
 
     Args:
       jpegs: the crops to show, by frame.
       found: bool [frames of the recording], whether a face was found.
+      size: edge of the crops in pixels.
+      recording: name of the recording, for errors.
 
     Returns:
       The PNG.
     """
     from affect.data.records import decode_jpeg
 
-    crops = [decode_jpeg(jpeg).numpy() for jpeg in jpegs.values()]
+    crops = [decode_jpeg(jpeg, size, recording).numpy() for jpeg in jpegs.values()]
     sheet = contact_sheet(crops, [bool(found[k]) for k in jpegs], [k / FRAME_RATE_HZ for k in jpegs])
     return cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _name_remarks(recording: Recording, local: Callable[[str], Path]) -> Iterator[str]:
+    """Yields a remark for each ARFF file whose rows are named after another recording: it may be the wrong file."""
+    for file in recording.files:
+        if not file.lower().endswith(".arff"):
+            continue
+        # Some tools write the name of the sound file.
+        names = instance_names(local(file))
+        others = [name for name in names if recording.name not in (name, PurePath(name).stem)]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            yield f"the rows of {file} are named {others[0]!r}{more}; check that they belong to this recording"
 
 
 def _read(source: Source | None, local: Callable[[str], Path]):
@@ -138,7 +157,7 @@ def _write_shards(
     if shown:
         path = staging / "contact_sheets" / f"{recording.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(draw_contact_sheet(shown, decoded.found))
+        path.write_bytes(draw_contact_sheet(shown, decoded.found, settings.crop_size, recording.name))
     return names
 
 

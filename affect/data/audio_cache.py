@@ -34,5 +34,5 @@ def read_audio(shards: tuple[str, ...], frame_samples: int) -> tuple[np.ndarray,
 
 
 def _audio_and_labels(record: tf.Tensor, frame_samples: int) -> tuple[tf.Tensor, tf.Tensor]:
-    fields = parse(record, frame_samples)
+    fields = parse(record, frame_samples, ("pcm",))
     return fields["pcm"], fields["labels"]

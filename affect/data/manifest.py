@@ -10,6 +10,7 @@ The manifest is the only source of rates, shapes and counts: readers take them f
 """
 
 import hashlib
+import json
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,13 @@ SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 WRITTEN_BY = f"affect {__version__} make_tfrecords"
 _MAX_NAME_BYTES = 100
+
+# What a fingerprint covers. A field that is added or renamed here makes all existing data "other data".
+_RATES_AND_SHAPES = ("frame_rate_hz", "sample_rate_hz", "frame_samples", "crop_size", "frames_per_record")
+_CONTENT_OF_RECORDING = (
+    "name", "partition", "frames", "has_labels", "has_audio", "has_video", "audio_mean", "audio_std",
+    "faces_found", "features_sha256", "sha256",
+)  # fmt: skip
 
 
 class RecordingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
       schema_version: version of this schema.
       written_by: package version and command that wrote the manifest. Both are fields, and not constants of the running
-        package, so that the fingerprint of existing data does not change with the package.
+        package, so that a manifest that is read and written again keeps its bytes.
       layout: layout of the corpus.
       synthetic: whether the corpus is synthetic; everything computed from it must then say so.
       frame_rate_hz, sample_rate_hz, frame_samples, crop_size, frames_per_record: rates and shapes of the shards.
@@ -114,8 +122,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return storage.encode_json(self)
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of the manifest. It covers the checksums of all shards: equal means the same data."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """Returns a SHA-256 of the content: what a reader of the shards can see, in order; equal means the same data.
+
+        Versions, settings, remarks and file names are left out: the checksums cover what they lead to.
+        """
+        content = {
+            "rates_and_shapes": [getattr(self, name) for name in _RATES_AND_SHAPES],
+            "recordings": [[getattr(entry, name) for name in _CONTENT_OF_RECORDING] for entry in self.recordings],
+        }
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+    def has_fingerprint(self, recorded: str) -> bool:
+        """Returns whether a fingerprint is that of this data; accepts those of version 0.1.0, which hashed the file."""
+        return recorded in (self.fingerprint(), hashlib.sha256(self.to_json().encode()).hexdigest())
 
 
 class _Header(msgspec.Struct):

@@ -7,10 +7,15 @@ bytes are deterministic: no time of writing, no absolute path, deterministic pro
 Only TensorFlow decodes the JPEGs: OpenCV decodes the same bytes to slightly different pixels.
 """
 
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from affect.errors import UserError
 
 JPEG_QUALITY = 90
 
@@ -32,19 +37,57 @@ def encode_jpeg(rgb: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def decode_jpeg(jpeg: tf.Tensor | bytes) -> tf.Tensor:
-    """Decodes one JPEG, in eager or graph mode.
+def decode_jpeg(jpeg: tf.Tensor | bytes, size: int, recording: tf.Tensor | str) -> tf.Tensor:
+    """Decodes one face crop, in eager or graph mode.
+
+    The header is read first: a few kilobytes may announce a picture of gigabytes. TensorFlow's decoder would also take
+    PNG and GIF, whatever its name says.
 
     Args:
       jpeg: string [], what `encode_jpeg` returned.
+      size: edge of the crops in pixels, from the manifest.
+      recording: string [], name of the recording, for errors.
 
     Returns:
-      uint8 [height, width, 3], RGB; a greyscale picture is converted to RGB.
+      uint8 [size, size, 3], RGB.
 
     Raises:
-      tf.errors.InvalidArgumentError: the bytes are not a JPEG.
+      tf.errors.InvalidArgumentError: the bytes are not a JPEG of an RGB picture of that size.
     """
-    return tf.io.decode_jpeg(jpeg, channels=3)
+    is_jpeg = _assert(tf.io.is_jpeg(jpeg), [recording, "has a crop that is not a JPEG"])
+    with tf.control_dependencies([is_jpeg]):
+        shape = tf.io.extract_jpeg_shape(jpeg)
+    fits = _assert(
+        tf.reduce_all(shape == [size, size, 3]),
+        [recording, f"has a crop that is not an RGB picture of {size} x {size} pixels; its shape is", shape],
+    )
+    with tf.control_dependencies([fits]):
+        return tf.ensure_shape(tf.io.decode_jpeg(jpeg, channels=3), [size, size, 3])
+
+
+@contextmanager
+def shard_errors() -> Iterator[None]:
+    """Turns TensorFlow's errors in reading shards into a `UserError`; use it around what iterates over a dataset.
+
+    Raises:
+      UserError: a shard is missing, cut or damaged, or holds other fields or pictures than it should.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "IteratorGetNext" not in error.message:  # of the network, and not of the input pipeline
+            raise
+        raise UserError(
+            f"the shards cannot be read: {fault_in_shard(error)}; inspect_tfrecords names the shard and the frame"
+        ) from error
+
+
+def fault_in_shard(error: tf.errors.OpError) -> str:
+    """Returns what an error in reading a shard says, in one line and without the names of TensorFlow's functions."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|.*transformation with iterator: \S+", "", error.message.split("\n", 1)[0])
+    assertion = text.partition("assertion failed: ")[2]
+    # An assertion prints each of its values in brackets.
+    return " ".join(re.findall(r"\[(.*?)\]", assertion)) or text.strip()
 
 
 def serialize(
@@ -80,16 +123,20 @@ def serialize(
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def parse(serialized: tf.Tensor, frame_samples: int) -> dict[str, tf.Tensor]:
+def parse(serialized: tf.Tensor, frame_samples: int, needed: Collection[str] = ()) -> dict[str, tf.Tensor]:
     """Parses one record, in eager or graph mode; the inverse of `serialize`.
 
     Args:
       serialized: string [], one record.
       frame_samples: audio samples per frame, from the manifest.
+      needed: fields that may not be empty, as they are in recordings without video or sound.
 
     Returns:
       "recording" string [], "start_frame" int64 [], "jpeg" string [frames], "square" float32 [frames, 3],
       "face_found" bool [frames], "pcm" int16 [frames, frame_samples], "labels" float32 [frames, 2].
+
+    Raises:
+      tf.errors.InvalidArgumentError: the bytes are not such a record, or its fields do not cover the same frames.
     """
     schema = {
         "recording": tf.io.FixedLenFeature([], tf.string),
@@ -101,7 +148,7 @@ def parse(serialized: tf.Tensor, frame_samples: int) -> dict[str, tf.Tensor]:
         "labels": tf.io.FixedLenSequenceFeature([2], tf.float32, allow_missing=True),
     }
     features = tf.io.parse_single_example(serialized, schema)
-    return {
+    record = {
         "recording": features["recording"],
         "start_frame": features["start_frame"],
         "jpeg": features["video/jpeg"],
@@ -110,6 +157,20 @@ def parse(serialized: tf.Tensor, frame_samples: int) -> dict[str, tf.Tensor]:
         "pcm": tf.reshape(tf.io.decode_raw(features["audio/pcm"], tf.int16), [-1, frame_samples]),
         "labels": features["labels"],
     }
+    names = ("labels", "jpeg", "square", "face_found", "pcm")
+    counts = tf.stack([tf.shape(record[name])[0] for name in names])
+    may_be_empty = tf.constant([name not in needed for name in names])
+    _assert(
+        tf.reduce_all((counts == counts[0]) | ((counts == 0) & may_be_empty)),
+        [record["recording"], "has a record whose fields cover different numbers of frames, from frame",
+         record["start_frame"], f"on: {', '.join(names)} =", counts],
+    )  # fmt: skip
+    return record
+
+
+def _assert(condition: tf.Tensor, message: list[tf.Tensor | str]) -> tf.Operation | None:
+    """Raises `tf.errors.InvalidArgumentError` with this message; runs in any case where the graph is a function."""
+    return tf.debugging.Assert(condition, message, summarize=10)
 
 
 def _floats(values: np.ndarray) -> tf.train.Feature:

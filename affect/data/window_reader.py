@@ -9,6 +9,7 @@ Another modality needs its stored field in `affect.data.records`, and one functi
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 
@@ -57,7 +58,7 @@ class WindowReader:
       manifest: manifest of the data folder.
       window_frames: frames per window; shorter windows are padded.
       delay_frames: frames by which the labels are later than audio and video.
-      training: whether faceless frames are masked if the experiment says so; evaluation counts every frame.
+      training: whether the mask leaves out faceless frames if the experiment says so; evaluation counts every frame.
     """
 
     experiment: Experiment
@@ -70,7 +71,7 @@ class WindowReader:
     def fields(self) -> set[str]:
         """The stored fields of a record that a window needs."""
         fields = {"labels", *(_INPUTS[modality][0] for modality in self.experiment.modalities)}
-        if self.training and "video" in self.experiment.modalities and self.experiment.data.faceless_frames == "mask":
+        if "video" in self.experiment.modalities and self.experiment.data.faceless_frames == "mask":
             fields.add("face_found")
         return fields
 
@@ -84,7 +85,7 @@ class WindowReader:
         read = self._from_memory if cached else self._from_shards
 
         def windows(source: _Fields) -> tf.data.Dataset:
-            statistics = {name: source[name] for name in ("mean", "std")}
+            statistics = {name: source[name] for name in ("recording", "mean", "std")}
             return read(source).map(lambda window: window | statistics)
 
         return windows
@@ -105,14 +106,14 @@ class WindowReader:
             _, make_input = _INPUTS[modality]
             inputs[modality] = self._padded(make_input(self, window, augment_seed), frames)
         mask = tf.sequence_mask(frames, self.window_frames)
-        if "face_found" in window:
+        if self.training and "face_found" in window:
             mask &= self._padded(window["face_found"], frames)
         return inputs, self._padded(window["labels"], frames), mask
 
     def _from_shards(self, source: _Fields) -> tf.data.Dataset:
         def frames(names: set[str]) -> tf.data.Dataset:
             def parsed(serialized):
-                record = parse(serialized, self.manifest.frame_samples)
+                record = parse(serialized, self.manifest.frame_samples, names)
                 return {name: record[name] for name in names}
 
             return tf.data.TFRecordDataset(source["shards"]).map(parsed).unbatch()
@@ -154,12 +155,18 @@ def _audio_input(reader: WindowReader, window: _Fields, augment_seed: tf.Tensor 
 
 
 def _video_input(reader: WindowReader, window: _Fields, augment_seed: tf.Tensor | None) -> tf.Tensor:
-    """Returns the face crops as uint8 [frames, crop_size, crop_size, 3], augmented if there is a seed."""
+    """Returns the face crops as uint8 [frames, crop_size, crop_size, 3], augmented if there is a seed.
+
+    Where faceless frames are masked in training, their crops are black, in evaluation too: a network must see the same.
+    """
     size = reader.manifest.crop_size
-    crops = tf.map_fn(decode_jpeg, window["jpeg"], fn_output_signature=tf.uint8)
+    decode = partial(decode_jpeg, size=size, recording=window["recording"])
+    crops = tf.map_fn(decode, window["jpeg"], fn_output_signature=tf.uint8)
     crops = tf.ensure_shape(crops, [None, size, size, 3])
     if augment_seed is not None and reader.experiment.augment.enabled:
         crops = augment_window(crops, reader.experiment.augment, augment_seed)
+    if "face_found" in window:
+        crops = tf.where(window["face_found"][:, None, None, None], crops, tf.zeros_like(crops))
     return crops
 
 

@@ -30,11 +30,7 @@ def read_arff(path: Path) -> Table:
       UserError: the file is missing, has no header or no rows, or a row (named by its line) has too few or too many
         values or one that is not a number.
     """
-    text = read_text(path)
-    attributes, body = _parse_header(text, path)
-    first_line = text.count("\n", 0, len(text) - len(body)) + 1
-    lines = ((number, line.strip()) for number, line in enumerate(body.splitlines(), start=first_line))
-    rows = [(number, line) for number, line in lines if line and not line.startswith("%")]
+    attributes, rows = _parse(read_text(path), path)
     if not rows:
         raise UserError(f"{path}: has no rows after @data; was it cut?")
     values, text_columns = _parse_fast(rows, attributes) or _parse_row_by_row(rows, attributes, path)
@@ -42,8 +38,22 @@ def read_arff(path: Path) -> Table:
     return Table(path, columns, values, np.array([number for number, _ in rows]), text_columns)
 
 
-def _parse_header(text: str, path: Path) -> tuple[dict[str, str], str]:
-    """Returns the lower-case type of each attribute by name, and the text that follows the @data line."""
+def instance_names(path: Path) -> list[str]:
+    """Returns the values of the first attribute of type string (`Instance_name` in the AVEC releases), each once.
+
+    Raises:
+      UserError: the file is missing or has no header, or a row cannot be split into cells.
+    """
+    attributes, rows = _parse(read_text(path), path)
+    column = next((index for index, kind in enumerate(attributes.values()) if kind == "string"), None)
+    if column is None:
+        return []
+    cells = (_cells(line, number, path) for number, line in rows)
+    return list(dict.fromkeys(row[column].strip() for row in cells if len(row) > column))
+
+
+def _parse(text: str, path: Path) -> tuple[dict[str, str], _Rows]:
+    """Returns the lower-case type of each attribute by name, and the rows, without empty lines and comments."""
     data = re.search(r"^[ \t]*@data[ \t]*\r?$\n?", text, re.IGNORECASE | re.MULTILINE)
     if data is None:
         raise UserError(f"{path}: has no @data line; is it an ARFF file, or was it cut?")
@@ -61,7 +71,9 @@ def _parse_header(text: str, path: Path) -> tuple[dict[str, str], str]:
         attributes[parts[0]] = parts[1].lower()
     if not attributes:
         raise UserError(f"{path}: its header declares no attributes")
-    return attributes, text[data.end() :]
+    first_line = text.count("\n", 0, data.end()) + 1
+    lines = ((number, line.strip()) for number, line in enumerate(text[data.end() :].splitlines(), start=first_line))
+    return attributes, [(number, line) for number, line in lines if line and not line.startswith("%")]
 
 
 def _parse_fast(rows: _Rows, attributes: dict[str, str]) -> tuple[np.ndarray, dict[str, list[str]]] | None:
@@ -101,10 +113,7 @@ def _parse_row_by_row(rows: _Rows, attributes: dict[str, str], path: Path) -> tu
     text_columns: dict[str, list[str]] = {name: [] for name, kind in attributes.items() if kind not in _NUMERIC_TYPES}
     values: list[list[float]] = []
     for number, line in rows:
-        try:
-            cells = next(csv.reader([line], quotechar="'", skipinitialspace=True))
-        except csv.Error as error:
-            raise UserError(f"{path}, line {number}: {error}") from error
+        cells = _cells(line, number, path)
         if len(cells) != len(attributes):
             raise UserError(
                 f"{path}, line {number}: {len(cells)} value(s) where the header declares {len(attributes)}; was it cut?"
@@ -114,6 +123,13 @@ def _parse_row_by_row(rows: _Rows, attributes: dict[str, str], path: Path) -> tu
             texts.append(by_name.pop(name))
         values.append([_number(cell, name, number, path) for name, cell in by_name.items()])
     return np.array(values), text_columns
+
+
+def _cells(line: str, number: int, path: Path) -> list[str]:
+    try:
+        return next(csv.reader([line], quotechar="'", skipinitialspace=True))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {number}: {error}") from error
 
 
 def _number(cell: str, name: str, line: int, path: Path) -> float:

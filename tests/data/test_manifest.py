@@ -1,9 +1,8 @@
-"""The manifest: damaged or malicious ones are refused, and its bytes and fingerprint do not depend on the version."""
+"""The manifest: damaged or malicious ones are refused; its fingerprint is that of the content alone."""
 
 import hashlib
 import json
 import pickle
-import shutil
 from pathlib import Path
 
 import pytest
@@ -56,13 +55,16 @@ def test_json_has_the_keys_and_the_form_that_version_0_1_0_wrote():
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "7.0.0"])
-def test_a_manifest_written_by_another_version_keeps_its_bytes_and_fingerprint(tmp_path, version):
+def test_a_manifest_written_by_another_version_keeps_its_bytes(tmp_path, version):
     content = WRITTEN_BY_0_1_0.read_bytes().replace(b"affect 0.1.0 ", f"affect {version} ".encode())
     (tmp_path / "manifest.json").write_bytes(content)
     manifest = read_manifest(tmp_path)
     assert manifest.written_by == f"affect {version} make_tfrecords"
     assert manifest.to_json().encode() == content
-    assert manifest.fingerprint() == hashlib.sha256(content).hexdigest()
+    assert manifest.fingerprint() == read_manifest(WRITTEN_BY_0_1_0.parent).fingerprint()
+    # Version 0.1.0 recorded this one.
+    assert manifest.has_fingerprint(hashlib.sha256(content).hexdigest())
+    assert not manifest.has_fingerprint(hashlib.sha256(content + b"\n").hexdigest())
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
@@ -167,10 +169,46 @@ def test_recording_names_can_be_used_in_file_names_on_every_system(name, valid):
     assert is_recording_name(name) == valid
 
 
-def test_the_fingerprint_changes_with_the_data(data_dir, tmp_path):
-    shutil.copy(data_dir / "manifest.json", tmp_path)
-    manifest = read_manifest(tmp_path)
-    assert manifest.fingerprint() == read_manifest(data_dir).fingerprint()
-    changed = replace(manifest.recordings[0], sha256=("0" * 64,))
-    other = replace(manifest, recordings=(changed, *manifest.recordings[1:]))
-    assert other.fingerprint() != manifest.fingerprint()
+def test_the_fingerprint_is_the_sha_256_of_the_content():
+    """A run is refused when this changes: what is hashed must stay as it is, to the byte."""
+    content = (
+        '{"rates_and_shapes":[25,16000,640,96,25],"recordings":[["anna","train",7,true,true,true,-1e-05,0.125,6,'
+        f'"{"1" * 64}",["{"2" * 64}"]]]}}'
+    )
+    assert manifest_of(entry()).fingerprint() == hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda m: replace(m, written_by="affect 9 make_tfrecords"),
+        lambda m: replace(m, schema_version=99),
+        lambda m: replace(m, preprocessing={}),
+        lambda m: replace(m, left_out={}, layout="avec2016"),
+        lambda m: replace(m, recordings=(entry(remarks=(), subject="anna"),)),
+        lambda m: replace(m, recordings=(entry(shards=("moved/anna.tfrecord",), features="moved/anna.h5"),)),
+    ],
+)
+def test_the_fingerprint_depends_on_nothing_but_the_content(same):
+    manifest = manifest_of(entry())
+    assert same(manifest).fingerprint() == manifest.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "ben"}, {"partition": "dev"}, {"frames": 8}, {"has_labels": False}, {"has_audio": False},
+        {"has_video": False}, {"audio_mean": 0.0}, {"audio_std": 0.25}, {"faces_found": 7},
+        {"features_sha256": "3" * 64}, {"sha256": ("3" * 64,)},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_the_fingerprint_changes_with_every_recording(change):
+    assert manifest_of(entry(**change)).fingerprint() != manifest_of(entry()).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["frame_rate_hz", "sample_rate_hz", "frame_samples", "crop_size", "frames_per_record"])
+def test_the_fingerprint_changes_with_rates_shapes_and_the_order_of_recordings(name):
+    manifest = manifest_of(entry(), entry(name="ben"))
+    assert replace(manifest, **{name: 7}).fingerprint() != manifest.fingerprint()
+    assert replace(manifest, recordings=manifest.recordings[::-1]).fingerprint() != manifest.fingerprint()

@@ -1,7 +1,6 @@
 """Sound and pictures that are read back equal what was written."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -131,12 +130,6 @@ def test_lost_sound_packets_become_silence_and_do_not_shift_the_rest(tmp_path):
     loud = np.flatnonzero(np.abs(read) > 0.5 * np.abs(read).max())
     assert loud[0] / 16_000 == pytest.approx(1.5, abs=0.003) and loud[-1] / 16_000 == pytest.approx(1.6, abs=0.003)
     assert read.size / 16_000 == pytest.approx(3.0, abs=0.05)
-
-
-def test_a_colon_in_a_file_name_is_not_taken_for_a_protocol(tmp_path, monkeypatch):
-    write_video(tmp_path / "10:15.mp4", [grey(100)] * 5)
-    monkeypatch.chdir(tmp_path)
-    assert probe(Path("10:15.mp4")).pictures == 5
 
 
 def test_mean_and_std_are_those_of_the_samples():

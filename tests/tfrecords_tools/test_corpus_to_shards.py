@@ -1,14 +1,21 @@
 """Every layout from a generated corpus to shards: sound, crops and labels match the source, and losses are reported."""
 
+import io
+
+import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from affect.data.manifest import read_manifest
 from affect.errors import UserError
 from affect.metrics import concordance_cc
 from tests.helpers import trees
 from tests.helpers.commands import read_recording
+from tests.helpers.in_process import call_main
+from tfrecords_tools import inspect_tfrecords
+from tfrecords_tools import make_tfrecords as make_tfrecords_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.pipeline import make_tfrecords
 from tfrecords_tools.shards import Preprocessing
@@ -168,3 +175,85 @@ def test_missing_pieces_are_listed_before_anything_is_decoded(tmp_path):
     manifest = make(root, tmp_path / "records", allow_missing=True)
     assert [entry.name for entry in manifest.recordings] == ["train_1"]
     assert manifest.left_out["dev_1"] == "missing: recordings_audio/dev_1.wav" and "train_2" in manifest.left_out
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p"])  # converted by OpenCV, and by FFmpeg
+def test_colours_in_the_shards_are_those_of_the_video(tmp_path, pix_fmt):
+    """The face box shows a picture that is red on the left, blue on the right and green at the bottom."""
+    red, green, blue = (200, 30, 20), (20, 180, 40), (30, 20, 210)
+    picture = np.full((240, 320, 3), 128, np.uint8)
+    picture[:, :160], picture[:, 160:], picture[150:] = red, blue, green
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root)
+    trees.write_boxes(
+        root / "features_video_face_bounding_box/train_1.arff", "train_1", [(160.0, 120.0)] * trees.FRAMES
+    )
+    with av.open(str(root / "recordings_video/train_1.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, pix_fmt
+        for _ in range(trees.FRAMES):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    make(root, tmp_path / "records")
+    jpeg = read_recording(tmp_path / "records", "train_1")["jpeg"][50]
+    crop = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))  # a decoder that the package does not use
+    for corner, colour in (((20, 20), red), ((20, 76), blue), ((85, 48), green)):
+        np.testing.assert_allclose(crop[corner[0] - 5 : corner[0] + 5, corner[1] - 5 : corner[1] + 5].mean((0, 1)),
+                                   colour, atol=8)  # fmt: skip
+
+
+def test_rows_that_are_named_after_another_recording_are_remarked(tmp_path, capsys):
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root, ("train_1", "train_2"))
+    gold = root / "ratings_gold_standard/valence/train_1.arff"
+    gold.write_text(gold.read_text().replace("'train_1'", "'dev_7'"))
+    header = [
+        "@relation x",
+        "@attribute name string",
+        "@attribute frameTime numeric",
+        "@attribute loud numeric",
+        "@data",
+    ]
+    trees.write_lines(root / "features_audio/train_1.arff", [*header, "'train_1.wav',0,1", "train_1,1,1"])
+    trees.write_lines(root / "features_audio/train_2.arff", [*header, "'train_2',0,1", "'x',1,1", "'y',2,1"])
+    remarks = {entry.name: entry.remarks for entry in make(root, tmp_path / "records").recordings}
+    assert remarks == {
+        "train_1": (
+            "the rows of ratings_gold_standard/valence/train_1.arff are named 'dev_7'; check that they belong to this "
+            "recording",
+        ),
+        "train_2": (
+            "the rows of features_audio/train_2.arff are named 'x' and 1 more; check that they belong to this "
+            "recording",
+        ),
+    }
+    assert not call_main(inspect_tfrecords, f"--data_dir={tmp_path / 'records'}")
+    assert (
+        "train_1: the rows of ratings_gold_standard/valence/train_1.arff are named 'dev_7'" in capsys.readouterr().out
+    )
+
+
+def test_a_subject_in_two_partitions_is_remarked_before_and_after_preprocessing(tmp_path, capsys):
+    root = tmp_path / "corpus"
+    sound = "sound/anna voice.wav,,labels/anna.csv"
+    rows = [f"a1,train,{sound},Anna", f"a2,train,{sound},anna", f"a3,test,{sound},anna", f"b1,train,{sound},Ben"]
+    trees.table_tree(root, rows)
+    trees.write_lines(root / "corpus.csv", ["recording,partition,audio,video,labels,subject", *rows])
+    flags = [f"--corpus_dir={root}", f"--output_dir={tmp_path / 'records'}", "--processes=1"]
+    assert not call_main(make_tfrecords_command, *flags)
+    made = capsys.readouterr().out
+    assert not call_main(inspect_tfrecords, f"--data_dir={tmp_path / 'records'}")
+    for shown in (made, capsys.readouterr().out):
+        subject = (
+            "subject Anna is in train (a1, a2) and in test (a3): scores will say less about people who are not in train"
+        )
+        assert shown.count(subject) == 1 and "Ben" not in shown
+        assert shown.count("no recording is in partition dev, which train.py and eval.py need") == 1
+        assert "partition train:" not in shown
+
+
+def test_a_corpus_without_train_is_remarked(tmp_path):
+    trees.table_tree(tmp_path, ["anna,dev,sound/anna voice.wav,,labels/anna.csv"])
+    assert find_corpus(str(tmp_path)).listing.remarks == [
+        "no recording is in partition train: no network can be trained on these shards"
+    ]

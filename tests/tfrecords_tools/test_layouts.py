@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from affect import storage
+from affect import local_files
 from affect.errors import UserError
 from tests.helpers import trees
 from tests.helpers.commands import run_command
@@ -89,7 +89,7 @@ def test_a_new_layout_is_one_module_and_one_line(tmp_path, monkeypatch):
         ("a", "train", "clips/a.mkv"),
         ("b", "train", "clips/b.mkv"),
     ]
-    assert corpus.listing.remarks == ["labels: mean"]
+    assert corpus.listing.remarks[0] == "labels: mean"
     assert find_corpus(str(tmp_path), layout="clips", gold_standard="avec").gold_standard == "avec"
     with pytest.raises(UserError, match="--gold_standard=shipped: layout clips needs one of mean, avec"):
         find_corpus(str(tmp_path), gold_standard="shipped")
@@ -172,7 +172,7 @@ def test_a_folder_without_or_with_two_layouts_is_refused_with_its_contents_and_a
 
 
 def test_links_in_circles_are_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "_MAX_FOLDERS", 500)  # the real limit takes seconds to reach
+    monkeypatch.setattr(local_files, "_MAX_FOLDERS", 500)  # the real limit takes seconds to reach
     for a in range(8):
         (tmp_path / str(a)).mkdir()
         for b in range(8):

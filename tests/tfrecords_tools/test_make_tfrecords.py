@@ -130,25 +130,6 @@ def test_flags_are_defined_without_loading_a_heavy_library():
     assert done.stdout.strip() == "set()", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "picture", [np.full((96, 96, 1), 100, np.uint8), np.full((64, 64, 3), 100, np.uint8)], ids=["grey", "64 x 64"]
-)
-def test_inspect_refuses_a_crop_that_is_not_rgb_of_the_right_size(data_dir, tmp_path, picture):
-    import tensorflow as tf
-
-    copy = tmp_path / "records"
-    shutil.copytree(data_dir, copy)
-    shard = copy / read_manifest(copy).recordings[0].shards[0]
-    records = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(shard))]
-    with tf.io.TFRecordWriter(str(shard)) as writer:
-        for number, record in enumerate(records):
-            if number == 1:
-                record.features.feature["video/jpeg"].bytes_list.value[3] = tf.io.encode_jpeg(picture).numpy()
-            writer.write(record.SerializeToString())
-    with pytest.raises(UserError, match="frame 25: a crop is not an RGB picture of 96 x 96 pixels|damaged at frame 25"):
-        inspect(copy)
-
-
 def test_inspect_prints_a_summary_of_each_partition(data_dir, capsys):
     assert not call_main(inspect_tfrecords, f"--data_dir={data_dir}")
     shown = capsys.readouterr().out

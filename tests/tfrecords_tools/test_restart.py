@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from affect import __version__
 from affect.errors import UserError
 from tests.helpers.commands import REPOSITORY, made_once, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
@@ -213,3 +214,53 @@ def test_a_folder_is_the_same_after_twenty_kills(corpus_dir, data_dir, tmp_path)
         assert content(output) == expected
     print(f"{kills} kills, {while_writing} while a shard or the manifest was being written, {runs} folders")
     assert while_writing >= 5
+
+
+def written_by(path, version, preprocessing_version=None):
+    """Changes a manifest, or the settings of an unfinished run, to what another release would have written."""
+    content = json.loads(path.read_text())
+    settings = content.get("preprocessing", content)
+    assert content["written_by"] == f"affect {__version__} make_tfrecords"
+    content["written_by"] = f"affect {version} make_tfrecords"
+    settings.pop("version", None)  # 0.1.0 did not write it
+    if preprocessing_version is not None:
+        settings["version"] = preprocessing_version
+    path.write_text(json.dumps(content))
+
+
+def test_an_upgrade_recognises_the_finished_shards_of_the_version_before(corpus_dir, data_dir, tmp_path, capsys):
+    output = tmp_path / "records"
+    shutil.copytree(data_dir, output)
+    written_by(output / "manifest.json", "0.1.0")
+    before = content(output)
+    assert not finish(corpus_dir, output)
+    assert "is already complete; nothing was done" in capsys.readouterr().out
+    assert content(output) == before
+
+
+def test_an_upgrade_continues_what_the_version_before_began(killed, corpus_dir, data_dir, tmp_path):
+    output = tmp_path / "records"
+    shutil.copytree(killed, output)
+    written_by(output / ".unfinished/settings.json", "0.1.0")
+    kept = {path: path.stat().st_mtime_ns for path in output.glob("*/*.tfrecord")}
+    finish(corpus_dir, output)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert content(output) == content(data_dir)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", ".unfinished/settings.json"])
+def test_shards_that_this_version_would_make_differently_are_refused(killed, corpus_dir, data_dir, tmp_path, name):
+    output = tmp_path / "records"
+    shutil.copytree(data_dir if name == "manifest.json" else killed, output)
+    written_by(output / name, "9.0", preprocessing_version=7)
+    with pytest.raises(UserError, match="was made with other settings: version was 7 and is now 1; replace it with"):
+        finish(corpus_dir, output)
+
+
+def test_the_lock_holds_while_complete_shards_are_being_replaced(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "records")
+    output = OutputFolder(str(tmp_path / "records"))
+    with output.locked():
+        assert not output.start({}, overwrite=True)
+        with pytest.raises(UserError, match="another make_tfrecords is writing into this folder"), output.locked():
+            pass

@@ -9,7 +9,7 @@ from affect import storage
 from affect.errors import UserError
 from tfrecords_tools.corpora import avec2016, recola, table, tzirakis
 from tfrecords_tools.corpora.layout import CorpusFolder, Layout, LayoutOptions
-from tfrecords_tools.corpora.recording import CorpusListing
+from tfrecords_tools.corpora.recording import CorpusListing, partition_remarks
 from tfrecords_tools.corpora.split import Split, read_split
 from tfrecords_tools.synthetic import MARKER
 
@@ -65,6 +65,7 @@ def find_corpus(corpus_dir: str, layout: str = "auto", split: str = "", gold_sta
     listing = chosen.find_recordings(folder, options)
     if not chosen.LISTED_IN_TABLE:
         listing.remarks.extend(_misspelt_folders(folder, listing))
+    listing.remarks.extend(partition_remarks(listing.recordings))
     return Corpus(name, folder.root, folder.has(MARKER), options.split.name, options.gold_standard, listing)
 
 

@@ -3,12 +3,12 @@
 All paths are relative to the corpus folder, so that they are valid on disk, on an object store and in an error message.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from affect.config import PARTITIONS
-from affect.data.manifest import is_recording_name
+from affect.data.manifest import RecordingEntry, is_recording_name
 from affect.errors import UserError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
@@ -87,3 +87,35 @@ class CorpusListing:
     recordings: list[Recording]
     missing: dict[str, list[str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+
+
+def partition_remarks(recordings: Sequence[Recording | RecordingEntry]) -> list[str]:
+    """Returns what keeps the partitions from being used as they are meant to.
+
+    Args:
+      recordings: all recordings of a corpus, or all that a manifest lists.
+
+    Returns:
+      A remark for each subject that is in several partitions, and for each of train and dev that is empty.
+    """
+    remarks = []
+    by_subject: dict[str, list[Recording | RecordingEntry]] = {}
+    for recording in recordings:
+        by_subject.setdefault(recording.subject.casefold(), []).append(recording)
+    for of_subject in by_subject.values():
+        names = {
+            partition: ", ".join(one.name for one in of_subject if one.partition == partition)
+            for partition in PARTITIONS
+            if any(one.partition == partition for one in of_subject)
+        }
+        if len(names) > 1:
+            where = " and in ".join(f"{partition} ({listed})" for partition, listed in names.items())
+            remarks.append(
+                f"subject {of_subject[0].subject} is in {where}: scores will say less about people who are not in train"
+            )
+    filled = {recording.partition for recording in recordings}
+    if "train" not in filled:
+        remarks.append("no recording is in partition train: no network can be trained on these shards")
+    if "dev" not in filled:
+        remarks.append("no recording is in partition dev, which train.py and eval.py need")
+    return remarks
