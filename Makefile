@@ -4,6 +4,7 @@
 # make lint        sets up, then runs only lint, types and import contracts
 # make format      sets up, then formats the code and applies the linter's fixes
 # make test-wheel  sets up, then installs the wheel in an empty environment and runs the whole chain there
+# make mutants     sets up, then changes the code in 100 places and lists the changes that no test notices
 # make clean       removes what demo and tests made, but not the environments
 #
 # Variables: PYTHON=python3.12 chooses the interpreter. TF=latest uses the newest TensorFlow, in an environment of its
@@ -18,11 +19,15 @@ PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_
 ifeq ($(TF),latest)
 VENV := .venv-latest
 CONSTRAINTS := constraints/$(PYTHON_VERSION)-latest.txt
-EXTRAS := dev
+EXTRAS := jax-tests,dev
 else
 VENV := .venv
 CONSTRAINTS := constraints/$(PYTHON_VERSION).txt
 EXTRAS := io,io-tests,dev
+# On Python 3.13, `io` installs nothing, and both environments have the newest TensorFlow.
+ifeq ($(PYTHON_VERSION),3.13)
+EXTRAS := $(EXTRAS),jax-tests
+endif
 endif
 
 BIN := $(VENV)/bin
@@ -31,7 +36,7 @@ INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 RECORDS := data/demo/records
 RUNS := runs/demo
 
-.PHONY: help setup lint format test test-wheel demo clean constraints
+.PHONY: help setup lint format test test-wheel mutants demo clean constraints
 help:
 	@sed -n "/^SHELL/q;s/^# \{0,1\}//p" Makefile
 
@@ -75,6 +80,9 @@ endif
 test-wheel: setup
 	$(BIN)/python -m pytest --slow tests/test_packaging.py -k empty_environment
 
+mutants: setup
+	$(BIN)/python -m tests.mutants
+
 demo: setup
 	rm -rf data/demo $(RUNS)
 	$(BIN)/python -m tfrecords_tools.synthetic --output_dir=data/demo/corpus
@@ -96,6 +104,7 @@ clean:
 # Resolves the constraints again, for Linux on x86-64; needs uv on the PATH.
 constraints:
 	for version in 3.11 3.12 3.13; do \
-	  uv pip compile setup.py --extra io --extra io-tests --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
-	  uv pip compile setup.py --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version-latest.txt; \
+	  if [ $$version = 3.13 ]; then jax="--extra jax-tests"; else jax=; fi; \
+	  uv pip compile setup.py --extra io --extra io-tests $$jax --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
+	  uv pip compile setup.py --extra jax-tests --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version-latest.txt; \
 	done

@@ -82,5 +82,7 @@ setup(
         ],
         # An S3 server on this machine, to test what `io` reads and writes.
         "io-tests": ["moto[s3]>=5", "flask>=3", "flask-cors>=4"],
+        # JAX needs NumPy 2, and TensorFlow up to 2.17 needs NumPy 1: not together with `io`.
+        "jax-tests": ["jax>=0.10"],
     },
 )

@@ -27,6 +27,7 @@ WITHOUT_TENSORFLOW = (
     "media/test_audio_and_video.py",
     "media/test_recording.py",
     "media/test_tables.py",
+    "mutants/test_mutations.py",
     "tfrecords_tools/test_corpus_to_shards.py",
     "tfrecords_tools/test_gold_standard.py",
     "tfrecords_tools/test_labels.py",
