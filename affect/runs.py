@@ -2,7 +2,8 @@
 
 RUN_DIR/
   config.json          the Experiment
-  environment.json     versions, seed, data fingerprint
+  environment.json     versions, seed, data fingerprint, initial weights
+  .lock                held by the train.py that is working on the run
   checkpoints/         step-N/: weights, optimizer and training state, to resume from
   best.weights.h5      weights of the epoch with the best mean dev CCC
   training.csv         one row per epoch
@@ -12,6 +13,7 @@ RUN_DIR/
   export/              SavedModel
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,11 @@ class RunFolder:
     def environment(self) -> Path:
         """Versions, seed, data fingerprint and initial weights of the run."""
         return self.path / "environment.json"
+
+    @property
+    def lock(self) -> Path:
+        """File that the training process locks; evaluation and export ignore it."""
+        return self.path / ".lock"
 
     @property
     def checkpoints(self) -> Path:
@@ -66,6 +73,13 @@ class RunFolder:
     def evaluation(self, partition: str) -> Path:
         """Folder of one partition's scores and predictions."""
         return self.path / "eval" / partition
+
+    def best_weights_digest(self) -> str | None:
+        """Returns the SHA-256 of the best weights; None if there are none."""
+        if not self.best_weights.is_file():
+            return None
+        with self.best_weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def read_config(self, data_dir: str | None = None) -> Experiment:
         """Reads the run's experiment.

@@ -28,13 +28,10 @@ SETTINGS = (
 
 @pytest.fixture
 def old_run(tmp_path):
-    """A copy of the run folder, as if its data had always been where it is in this checkout."""
+    """A copy of the run folder; its data has moved since."""
     run_dir = tmp_path / "run"
     shutil.copytree(OLD / "run", run_dir)
-    config = json.loads((run_dir / "config.json").read_text())
-    assert config["data"]["data_dir"] == "records"
-    config["data"]["data_dir"] = str(RECORDS)
-    (run_dir / "config.json").write_text(json.dumps(config))
+    assert json.loads((run_dir / "config.json").read_text())["data"]["data_dir"] == "records"
     return run_dir
 
 
@@ -47,7 +44,7 @@ def read_columns(path, names):
 def test_old_shards_have_the_fingerprint_that_the_old_run_recorded():
     manifest = read_manifest(RECORDS)
     environment = json.loads((OLD / "run/environment.json").read_text())
-    assert manifest.fingerprint() == environment["data_fingerprint"]
+    assert manifest.has_fingerprint(environment["data_fingerprint"])
     assert [(entry.name, entry.frames, entry.has_video) for entry in manifest.recordings] == [
         ("anna", 25, True), ("ben", 40, False), ("carla", 50, False)
     ]  # fmt: skip
@@ -95,6 +92,7 @@ def test_an_old_run_continues_to_the_scores_of_an_uninterrupted_one(old_run):
         read_columns(path, names) for path in (old_run / "training.csv", OLD / "uninterrupted_training.csv")
     )
     assert len(continued) == 2
+    assert json.loads((old_run / "config.json").read_text())["data"]["data_dir"] == str(RECORDS)
     np.testing.assert_allclose(continued, whole, atol=1e-4)
 
 

@@ -4,6 +4,7 @@ With several workers, every worker runs all of these callbacks, so that all of t
 the chief writes files.
 """
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from affect.config import TrainConfig
 from affect.errors import UserError
+from affect.learning.divergence import DivergedError, check_weights
 from affect.learning.train_state import TrainState
 from affect.storage import atomic_write, read_json, write_json
 
@@ -24,6 +26,8 @@ _DAMAGED = (tf.errors.OpError, ValueError, TypeError, LookupError, AssertionErro
 
 class Checkpointing(keras.callbacks.Callback):
     """Saves weights, optimizer and training state after every epoch and every `every_steps` updates; keeps two.
+
+    Weights that have diverged (see `check_weights`) are not saved.
 
     A checkpoint is a folder `step-N`. It is written under a temporary name and then renamed, so that it is complete or
     absent even if the process is killed.
@@ -70,18 +74,33 @@ class Checkpointing(keras.callbacks.Callback):
             raise UserError("; ".join(warnings) + "; start again in another --run_dir")
         return []
 
-    def latest(self) -> Path | None:
-        """Returns the folder of the newest checkpoint, or None."""
-        return next(reversed(self._paths()), None)
+    def last_good(self) -> Path | None:
+        """Removes the checkpoint of the present weights, for a run that has diverged with them.
+
+        Training went on from every earlier checkpoint: the loss of the next batch was finite. Two are kept, so that the
+        one before the newest is still there.
+
+        Returns:
+          The newest earlier checkpoint, from which a restart continues; None if there is none.
+        """
+        earlier = [path for path in self._paths() if _updates_of(path) < self._state.updates]
+        if self._is_chief:
+            for bad in set(self._paths()) - set(earlier):
+                shutil.rmtree(bad)
+        return earlier[-1] if earlier else None
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves if a checkpoint is due; the last update of an epoch is saved by `on_epoch_end`, after validation."""
         is_due = self._every_steps and self._state.updates % self._every_steps == 0
         if is_due and batch + 1 < self.params["steps"]:
+            check_weights(self.model)
             self._save()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves. Must run after `BestWeights`, so that a checkpoint never holds a best score without saved weights."""
+        """Saves. Must run after `BestWeights`, so that a checkpoint never holds a best score without saved weights.
+
+        `BestWeights` has checked the weights, too.
+        """
         self._save()
 
     def _save(self) -> None:
@@ -111,8 +130,15 @@ class BestWeights(keras.callbacks.Callback):
         self._is_chief = is_chief
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves the weights if the score is the best since the start of the run; restarts do not reset it."""
+        """Saves the weights if the score is the best since the start of the run; restarts do not reset it.
+
+        Raises:
+          DivergedError: the score is not finite, or the weights are absurd.
+        """
         score = (logs or {})["val_ccc"]
+        if not math.isfinite(score):
+            raise DivergedError(f"the dev CCC is {score}")
+        check_weights(self.model)
         if score > self._state.best_score:
             self._state.best_score = score
             self._state.best_epoch = epoch + 1

@@ -15,6 +15,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -109,6 +111,31 @@ def workers_agree(strategy: tf.distribute.Strategy, value: int) -> bool:
 
     differing = strategy.experimental_local_results(compare(tf.constant(float(value))))[0]
     return float(differing) == 0.0
+
+
+def wait_for_all_workers(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has called this.
+
+    A process that leaves while another one is still busy, for instance with the last checkpoint, is reported there as
+    failed after a few seconds.
+    """
+    if WorkerContext.of(strategy).workers > 1:
+        workers_agree(strategy, 0)
+
+
+@contextmanager
+def lost_workers_in_one_line(context: WorkerContext) -> Iterator[None]:
+    """Turns TensorFlow's errors about a worker that has stopped into a `UserError`; does nothing without other workers.
+
+    Raises:
+      UserError: another worker has stopped while the block ran.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if context.workers == 1:
+            raise
+        raise UserError("another worker has stopped; restart all workers to continue this run") from error
 
 
 def _workers_in_tf_config() -> int:

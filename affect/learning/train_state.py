@@ -23,6 +23,8 @@ class TrainState(msgspec.Struct, forbid_unknown_fields=True):
       best_epoch: number of finished epochs when the best score was reached.
       reduced_epoch: number of finished epochs when the learning rate was last reduced.
       stopped: whether training was stopped early.
+      learning_rate: the `train.learning_rate` from which that of the optimizer was derived; None in checkpoints of
+        version 0.1.0.
     """
 
     epoch: _Count = 0
@@ -33,6 +35,7 @@ class TrainState(msgspec.Struct, forbid_unknown_fields=True):
     best_epoch: _Count = 0
     reduced_epoch: _Count = 0
     stopped: bool = False
+    learning_rate: float | None = None
 
     def finish_step(self, totals: list[float]) -> None:
         """Counts an update of the weights."""

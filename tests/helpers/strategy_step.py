@@ -8,6 +8,7 @@ own CCCs would differ from the CCC of the whole batch.
 """
 
 import sys
+from pathlib import Path
 from unittest import mock
 
 import keras
@@ -15,10 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from affect.config import ModelConfig, TrainConfig
+from affect.errors import UserError
 from affect.learning.loop import Totals, TrainingLoop, compile_network
+from affect.learning.run_lock import locked_run
 from affect.learning.strategy import WorkerContext, all_reduce_sum, make_strategy, workers_agree
 from affect.models.batch_norm import batch_moments
 from affect.models.network import build_network
+from affect.runs import RunFolder
 
 CONFIG = {
     "frame_samples": 16, "audio_filters": (3, 4), "audio_taps": (5, 4), "audio_channel_pool": 2, "audio_framed": True,
@@ -74,7 +78,11 @@ def batches(strategy, modality):
 
 
 def main(name, path):
-    """Writes losses, gradient norms, weights before and after the step, validation logs and dropout masks."""
+    """Writes what this process has computed.
+
+    That is losses, gradient norms, weights before and after the step, validation logs, dropout masks, and why it must
+    not train in the folder `run` beside FILE.
+    """
     if name == "mirrored":
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
@@ -94,9 +102,19 @@ def main(name, path):
         loss, norm, totals = loop.train_step(batch, 0, Totals.of([]))
         results |= {f"{modality}/after/{i}": value for i, value in enumerate(model.get_weights())}
         results |= {f"{modality}/loss": loss, f"{modality}/norm": norm, f"{modality}/totals": totals.to_list()}
+    results["refusal"] = refusal(RunFolder(Path(path).parent / "run"), strategy)
     results["masks"] = dropout_masks(strategy)
     results["variance"] = small_variance(strategy)
     np.savez(path, **results)
+
+
+def refusal(run, strategy):
+    """Returns the error of a training in this run folder, or "" if there is none."""
+    try:
+        with locked_run(run, strategy, WorkerContext.of(strategy)):
+            return ""
+    except UserError as error:
+        return str(error)
 
 
 def nearly_constant():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -137,7 +138,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_lost_steps_are_stated(data_
     assert "\n" not in str(caught.value)
 
 
-def test_a_worker_that_dies_ends_the_others_and_all_continue(data_dir, tmp_path):
+def test_workers_stop_together_continue_together_and_end_together(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's errors are shown
     run_dir = tmp_path / "run"
     # The audio network starts sooner than the video network, and four processes start here.
     changes = ["--modality=audio", "--set=train.plateau_epochs=0", "--set=train.epochs=1000"]
@@ -159,8 +161,12 @@ def test_a_worker_that_dies_ends_the_others_and_all_continue(data_dir, tmp_path)
     config = json.loads((run_dir / "config.json").read_text())
     config["train"]["epochs"] = epochs = newest // 10 + 1
     (run_dir / "config.json").write_text(json.dumps(config))
-    workers = start_workers(*[[*arguments[:-1], f"--set=train.epochs={epochs}"]] * 2)
+    arguments = ["-m", "tests.helpers.slow_chief", *arguments[1:-1], f"--set=train.epochs={epochs}"]
+    workers = start_workers(arguments, arguments)
     printed = finish(workers)
     assert [worker.returncode for worker in workers] == [0, 0], printed
     assert all(f"continuing {run_dir} after epoch" in text for text in printed)
     assert json.loads((run_dir / "environment.json").read_text())["workers"] == 2
+    for text in printed:
+        assert text.splitlines()[-1].startswith("best mean dev CCC "), text
+        assert not re.search("has failed|StartAbort", text), text  # no worker left before the others were done

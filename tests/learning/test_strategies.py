@@ -1,5 +1,7 @@
 """Every strategy gives the same step: one device, two virtual devices, two processes; descriptions of a cluster."""
 
+import fcntl
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,15 +21,17 @@ def steps(tmp_path_factory, worker_id):
     names = ("one_device", "mirrored", "worker0", "worker1")
 
     def make(folder):
-        folder.mkdir()
+        (folder / "run").mkdir(parents=True)
         module, paths = ["-m", "tests.helpers.strategy_step"], [str(folder / f"{name}.npz") for name in names]
         # Two virtual devices must be configured before TensorFlow starts, so they need a process of their own, too.
         processes = [
             start_process(*module, "mirrored", paths[1]),
             *start_workers(*([*module, "multi_worker", path] for path in paths[2:])),
         ]
-        strategy_step.main("one_device", paths[0])
-        printed = finish(processes)
+        with open(folder / "run/.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # as another training would
+            strategy_step.main("one_device", paths[0])
+            printed = finish(processes)
         assert [process.returncode for process in processes] == [0, 0, 0], printed
 
     folder = made_once(tmp_path_factory, worker_id, "steps", make)
@@ -97,6 +101,12 @@ def test_dropout_differs_between_replicas_and_not_between_strategies(steps):
 def test_all_workers_notice_that_they_disagree(steps):
     assert all(steps[name]["agree"] for name in steps)
     assert not steps["worker0"]["disagree"] and not steps["worker1"]["disagree"]
+
+
+def test_all_workers_leave_a_run_alone_that_another_job_is_training(steps):
+    for step in steps.values():
+        assert str(step["refusal"]).startswith("another train.py is working on ")
+        assert str(step["refusal"]).endswith("/run; wait until it ends, or use another --run_dir")
 
 
 def test_slurm_tasks_become_workers(monkeypatch):

@@ -70,6 +70,19 @@ def test_a_single_false_detection_is_not_followed():
     assert track.squares[:, 0].max() < 80 and not track.found[30] and track.found.sum() == 59
 
 
+def test_a_face_that_was_detected_only_once_is_followed_if_it_is_the_only_one():
+    track = follow_face(detections([[], [(40, 60, 70)], []], every=4), 25)
+    assert track.squares[5] == pytest.approx([75, 95, 70], abs=0.1)
+    assert track.found[4] and not track.found[[0, 8]].any()
+
+
+def test_a_given_box_without_width_or_height_is_no_face():
+    boxes = np.array([[10, 10, 20, 40], [90, 90, 20, 0], [90, 90, 0, 40], [10, 10, 20, 40]], float)
+    track = follow_boxes(boxes, np.arange(4) / 25, 4, 25, 240, 320)
+    np.testing.assert_array_equal(track.found, [True, False, False, True])
+    np.testing.assert_allclose(track.squares, [[20, 30, 40]] * 4)
+
+
 def test_given_boxes_apply_at_their_times_and_are_held_where_a_box_is_zero():
     boxes = np.array([[10, 10, 20, 40], [10, 10, 20, 40], [0, 0, 0, 0], [90, 10, 20, 40]], float)
     track = follow_boxes(boxes, np.array([0.0, 0.4, 0.8, 1.2]), 31, 25, 240, 320)
