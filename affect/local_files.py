@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -104,6 +105,12 @@ def _open_locked(path: Path, refusal: str) -> int:
         if os.fstat(lock).st_nlink > 0:
             return lock
         os.close(lock)  # the holder before us removed the file: another process may lock a new one at the path
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a local file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_local(path: Path) -> None:

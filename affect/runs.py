@@ -13,7 +13,6 @@ RUN_DIR/
   export/              SavedModel
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from msgspec.structs import replace
 
 from affect.config import Experiment
 from affect.errors import UserError
-from affect.storage import read_json
+from affect.storage import read_json, sha256_of
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,11 @@ class RunFolder:
 
     def best_weights_digest(self) -> str | None:
         """Returns the SHA-256 of the best weights; None if there are none."""
-        if not self.best_weights.is_file():
-            return None
-        with self.best_weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.best_weights) if self.best_weights.is_file() else None
+
+    def postprocessing_digest(self) -> str | None:
+        """Returns the SHA-256 of the post-processing chains; None if there are none."""
+        return sha256_of(self.postprocessing) if self.postprocessing.is_file() else None
 
     def read_config(self, data_dir: str | None = None) -> Experiment:
         """Reads the run's experiment.

@@ -23,6 +23,7 @@ from affect.local_files import atomic_write as atomic_write
 from affect.local_files import list_local, obstacle, remove_local
 from affect.local_files import locked as locked
 from affect.local_files import remove_leftovers as remove_leftovers
+from affect.local_files import sha256_of as sha256_of
 
 _TENSORFLOW_IO_SCHEMES = ("s3", "http", "https", "az", "hdfs")
 _SCHEMES = (*_TENSORFLOW_IO_SCHEMES, "gs")

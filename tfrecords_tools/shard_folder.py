@@ -14,7 +14,6 @@ The same command continues a run that was killed at any point, and the result is
 uninterrupted run. A recording whose source files have changed in the meantime is converted again.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -238,7 +237,7 @@ class OutputFolder:
         path = storage.join(self.path, relative)
         if not storage.exists(path):
             return False
-        return storage.is_remote(path) or sha256_of(Path(path)) == digest
+        return storage.is_remote(path) or storage.sha256_of(Path(path)) == digest
 
     def _read(self, relative: str) -> dict[str, Any] | None:
         """Returns the JSON object in a file of the folder; None if the file does not exist."""
@@ -249,12 +248,6 @@ class OutputFolder:
             return storage.read_json(path, dict[str, Any])
         except UserError as error:
             raise UserError(f"{error}; make_tfrecords did not write this file; choose another --output_dir") from error
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a local file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_ours(content: dict[str, Any]) -> bool:

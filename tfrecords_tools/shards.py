@@ -22,9 +22,9 @@ from affect.media.contact_sheet import contact_sheet, sheet_frames
 from affect.media.feature_tables import read_feature_table
 from affect.media.recording import DecodedRecording, decode_recording
 from affect.media.settings import DecodingSettings
+from affect.storage import sha256_of
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES
 from tfrecords_tools.corpora.recording import Recording, Source
-from tfrecords_tools.shard_folder import sha256_of
 
 # TensorFlow is imported inside functions: it takes seconds to load, and only the worker processes need it.
 

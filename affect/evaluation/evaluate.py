@@ -20,7 +20,7 @@ from affect.errors import UserError
 from affect.evaluation import postprocess
 from affect.evaluation.postprocess import PostProcessing
 from affect.evaluation.predictions import Prediction, predict, write_csv
-from affect.evaluation.scores import METRICS_NAME, Digests, DimensionScores, Metrics, file_digest
+from affect.evaluation.scores import METRICS_NAME, Digests, DimensionScores, Metrics
 from affect.metrics import concordance_cc, pearson_cc, rmse
 from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder
@@ -51,7 +51,7 @@ def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) 
       UserError: the run or its data does not exist, or a partition is empty.
     """
     # The digest is taken first: if training replaces the weights meanwhile, the scores count as outdated.
-    weights = file_digest(RunFolder(run_dir).best_weights)
+    weights = RunFolder(run_dir).best_weights_digest()
     trained = TrainedNetwork.load(run_dir)
     run, experiment = trained.run, trained.run.read_config(data_dir)
     names = dict.fromkeys(["dev", *partitions])
@@ -74,7 +74,7 @@ def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) 
     chains = fit_chains([one for one in predictions["dev"] if one.gold is not None], manifest.frame_rate_hz)
     remove_leftovers(run.postprocessing.parent)
     write_json(run.postprocessing, chains)
-    digests = Digests(weights=weights, data=fingerprint, chain=file_digest(run.postprocessing))
+    digests = Digests(weights=weights, data=fingerprint, chain=run.postprocessing_digest())
 
     evaluated = {}
     for name in names:

@@ -4,9 +4,6 @@
 digests of what it was computed from, and scores are compared only if these agree.
 """
 
-import hashlib
-from pathlib import Path
-
 import msgspec
 
 from affect.config import PARTITIONS
@@ -70,14 +67,6 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     digests: Digests | None = None
 
 
-def file_digest(path: Path) -> str | None:
-    """Returns the SHA-256 of a file; None if it does not exist."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def scores_that_belong_together(run: RunFolder) -> tuple[dict[str, Metrics], list[str]]:
     """Reads the scores of a run that come from its present weights, its present chains, and the same data.
 
@@ -95,7 +84,7 @@ def scores_that_belong_together(run: RunFolder) -> tuple[dict[str, Metrics], lis
     if stored and not any(metrics.digests for metrics in stored.values()):
         return stored, ["the scores do not tell their weights and data (affect 0.1.0); run eval.py again to be sure"]
 
-    expected = {"weights": file_digest(run.best_weights), "data": None, "chain": file_digest(run.postprocessing)}
+    expected = {"weights": run.best_weights_digest(), "data": None, "chain": run.postprocessing_digest()}
     current, remarks = {}, []
     for name in sorted(stored, key=lambda name: name != "dev"):  # dev first
         digests = stored[name].digests
