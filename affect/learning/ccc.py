@@ -156,7 +156,7 @@ class ConcordanceCC(keras.metrics.Metric):
 
     def result(self) -> Tensor:
         """Returns the pooled CCC so far; 0 before the first frame."""
-        return ccc_from_moments(Moments(*(ops.convert_to_tensor(variable) for variable in self._state)))
+        return ccc_from_moments(Moments(*self._state))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for Keras' serialisation."""

@@ -145,6 +145,13 @@ def test_each_recording_belongs_to_exactly_one_worker(data_dir):
     assert sorted(seen[0] + seen[1]) == [item.name for item in entries] and not set(seen[0]) & set(seen[1])
 
 
+def test_dev_batches_have_one_static_shape_as_accelerators_need(data_dir):
+    experiment = experiment_on(data_dir, "audio", "data.eval_window_frames=30")
+    manifest = open_data(experiment)
+    spec = dev_dataset(experiment, manifest, manifest.partition("dev"), 2, WHOLE_DATASET).element_spec
+    assert [tensor.shape.as_list() for tensor in tf.nest.flatten(spec)] == [[2, 30, 640], [2, 30, 2], [2, 30]]
+
+
 def test_every_worker_gets_equally_many_dev_batches_and_no_frame_is_lost(data_dir):
     experiment = experiment_on(data_dir, "audio", "data.eval_window_frames=70")
     manifest = open_data(experiment)

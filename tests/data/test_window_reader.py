@@ -6,6 +6,7 @@ import soundfile
 import tensorflow as tf
 
 from affect.config import override
+from affect.data import window_reader
 from affect.data.dataset import dev_dataset, evaluation_dataset, open_data, training_dataset
 from affect.data.windows import WHOLE_DATASET
 from affect.presets import get_preset
@@ -140,3 +141,15 @@ def test_an_epoch_continued_at_any_step_has_the_augmentation_of_an_epoch_without
     whole = brightness_draws(data_dir, epoch=3, steps=5)
     assert brightness_draws(data_dir, epoch=3, steps=5) == whole
     assert brightness_draws(data_dir, epoch=3, first_step=3, steps=2) == whole[6:]
+
+
+@pytest.mark.parametrize(("bytes_needed", "from_memory"), [(3 * 2**20, True), (3 * 2**20 + 1, False)])
+def test_sound_is_kept_in_memory_if_all_of_it_fits(gains, monkeypatch, bytes_needed, from_memory):
+    read = []
+    monkeypatch.setattr(window_reader, "audio_bytes", lambda entries, frame_samples: bytes_needed)
+    in_memory = window_reader.read_audio
+    monkeypatch.setattr(window_reader, "read_audio", lambda *arguments: read.append(1) or in_memory(*arguments))
+    experiment = override(get_preset("demo", "audio"), [f"data.data_dir={gains}/records", "data.audio_cache_mib=3"])
+    manifest = open_data(experiment)
+    assert len(list(evaluation_dataset(experiment, manifest, manifest.partition("train"), 1))) == 3
+    assert bool(read) == from_memory

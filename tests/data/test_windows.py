@@ -30,6 +30,16 @@ def test_training_windows_equal_a_plain_python_reference():
     assert training_windows(entries, 100, 1, 5) == training_windows(entries, 100, 1, 5)
 
 
+def test_every_offset_up_to_a_whole_window_occurs():
+    entries = [entry("a", 12), entry("b", 5)]
+    first = {name: set() for name in "ab"}
+    for epoch in range(60):
+        for windows in training_windows(entries, 4, seed=0, epoch=epoch):
+            first[windows[0].recording].add(windows[0].start)
+    # An offset of 4 would drop a whole window of "a", an offset of 2 the only one of "b".
+    assert first == {"a": {0, 1, 2, 3}, "b": {0, 1}}
+
+
 def test_evaluation_windows_cover_every_frame_once_and_in_order():
     windows = evaluation_windows([entry("a", 250), entry("b", 30)], 100)
     assert [(w.recording, w.start, w.frames) for w in windows] == [

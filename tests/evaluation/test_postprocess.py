@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from affect.errors import UserError
+from affect.evaluation import postprocess
 from affect.evaluation.postprocess import PostProcessing, delay, fit, pooled_ccc, read_chains
 
 FRAME_RATE = 25
@@ -31,6 +32,22 @@ def test_planted_delay_gain_and_offset_are_recovered(delay_frames, gain, offset)
     assert chain.gain == pytest.approx(gain, rel=1e-6)
     np.testing.assert_allclose(chain.apply(np.zeros(10)), offset, atol=1e-6)
     assert pooled_ccc(chain, gold, predicted) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_float32_predictions_give_the_chain_of_their_float64_values():
+    predicted = [(curve(seed) + 1000.0).astype(np.float32) for seed in range(3)]
+    gold = [0.5 * signal.astype(np.float64) + 0.1 for signal in predicted]
+    assert fit(gold, predicted, FRAME_RATE) == fit(
+        gold, [signal.astype(np.float64) for signal in predicted], FRAME_RATE
+    )
+
+
+@pytest.mark.parametrize(
+    ("frames", "windows"), [(19, [11]), (20, [11, 21]), (10_000, list(range(11, 502, 10)))], ids=["19", "20", "10000"]
+)
+def test_median_windows_go_from_0_4_to_20_seconds_or_to_the_length_of_the_longest_recording(frames, windows):
+    chains = postprocess._median_candidates(PostProcessing(25.0), [np.zeros(5), np.zeros(frames)])
+    assert [chain.median_frames for chain in chains] == windows
 
 
 def test_the_median_filter_removes_noise_from_a_slow_curve():
