@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from affect.errors import UserError
 from affect.timebase import FRAME_SAMPLES
-from affect.validation import Settings, require
+from affect.validation import Settings, json_object, require, shown
 
 Modality = Literal["audio", "video", "audiovisual"]
 Partition = Literal["train", "dev", "test"]
@@ -170,6 +170,8 @@ class TrainConfig(Settings, frozen=True):
         a Keras .h5 file without the top layer; for weights from ImageNet keep model.video_scaling=imagenet. Ignored
         where --init_video names a trained run.
       seed: seed of the weights, data order, augmentation and dropout, in [0, 2147483647].
+      deterministic: true gives bit-identical weights in every run with the same settings on the same machine, and works
+        on one CPU only; false lets TensorFlow add up gradients in an order that depends on timing.
     """
 
     prefix = "train."
@@ -184,6 +186,7 @@ class TrainConfig(Settings, frozen=True):
     plateau_factor: OpenFraction = 0.5
     video_weights: str = "none"
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    deterministic: bool = False
 
 
 class Experiment(Settings, frozen=True):
@@ -225,14 +228,10 @@ class Experiment(Settings, frozen=True):
         """Reads what `to_json` returns; fields that are missing take their defaults.
 
         Raises:
-          UserError: not JSON, an unknown section or field, or a value of the wrong type or out of range.
+          UserError: not JSON, a name given twice, an unknown section or field, or a value of the wrong type or out of
+            range.
         """
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"not a JSON config: {error}") from error
-        if not isinstance(content, dict):
-            raise UserError("not a config: expected a JSON object of sections")
+        content = json_object(text)
         # Made by the constructors and not by msgspec's decoder, whose messages do not show the wrong value.
         arguments: dict[str, Any] = {
             name: _section(name, values) for name, values in content.items() if name != "modality"
@@ -269,7 +268,7 @@ def override(experiment: Experiment, assignments: list[str]) -> Experiment:
     }
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        path = path.strip()
+        path, assignment = path.strip(), " ".join(assignment.split())  # an error is one line
         if not equals or "." not in path:
             raise UserError(f"--set={assignment}: expected section.field=value, as in train.batch_size=4")
         if path not in known:
@@ -292,12 +291,14 @@ def _types(settings: type[Settings]) -> dict[str, Any]:
 
 def _section(name: str, values: Any) -> Settings:
     if name not in _SECTIONS:
-        raise UserError(f"unknown section {name!r} in the config; the sections are {', '.join(_SECTIONS)}")
+        raise UserError(f"unknown section {shown(name)} in the config; the sections are {', '.join(_SECTIONS)}")
     if not isinstance(values, dict):
-        raise UserError(f"section {name} of the config is {values!r}; it must be an object of fields")
+        raise UserError(f"section {name} of the config is {shown(values)}; it must be an object of fields")
     unknown = [field for field in values if field not in _SECTIONS[name].__struct_fields__]
     if unknown:
-        raise UserError(f"unknown field {name}.{unknown[0]} in the config; was it written by another version?")
+        raise UserError(
+            f"unknown field {shown(f'{name}.{unknown[0]}')} in the config; was it written by another version?"
+        )
     return _SECTIONS[name](**values)
 
 
@@ -309,5 +310,5 @@ def _parsed(text: str, kind: Any, assignment: str) -> Any:
         return text
     try:
         return msgspec.convert(text, kind, strict=False)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: a lone surrogate
         raise UserError(f"--set={assignment}: {text!r} is not a valid {kind.__name__}") from error

@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from affect.config import AugmentConfig, DataConfig, Experiment, ModelConfig, TrainConfig, override
 from affect.errors import UserError
 from affect.presets import PRESETS, get_preset
+from affect.runs import RunFolder
 from tests.helpers.commands import REPOSITORY
 
-# SHA-256 of config.json as version 0.1.0 wrote it, by preset and modality.
+# SHA-256 of config.json as version 0.1.0 wrote it, by preset and modality; it had no train.deterministic yet.
+NEW_SINCE_0_1_0 = b',\n    "deterministic": false'
 WRITTEN_BY_0_1_0 = {
     ("paper", "audio"): "5e3b192f96062aaf2e3ebc6fad93d54aed271a38f6911688faffa6f24cc183b0",
     ("paper", "video"): "77c9f79388fd29bbb44561925c307100dcdef6c6f28311eb144a4738238e37e5",
@@ -40,7 +42,9 @@ def test_presets_survive_json(preset, modality):
 @pytest.mark.parametrize(("preset", "modality"), WRITTEN_BY_0_1_0)
 def test_configs_have_the_bytes_that_version_0_1_0_wrote(preset, modality):
     settings = ["data.data_dir=/korpora/Gespräche", "train.learning_rate=1e-05", "model.lstm_units=7"]
-    content = override(get_preset(preset, modality), settings).to_json().encode()
+    experiment = override(get_preset(preset, modality), settings)
+    content = experiment.to_json().encode().replace(NEW_SINCE_0_1_0, b"")
+    assert Experiment.from_json(content.decode()) == experiment
     assert hashlib.sha256(content).hexdigest() == WRITTEN_BY_0_1_0[preset, modality]
     assert rb"Gespr\u00e4che" in content
 
@@ -112,12 +116,25 @@ def test_overrides_that_are_valid_only_together_are_accepted():
         ("model.dropout=1.0", "model.dropout is 1.0; it must be in [0, 1)"),
         ("model.video_batch_norm_momentum=1", "model.video_batch_norm_momentum is 1.0; it must be in (0, 1)"),
         ("train.video_weights=imagenet", "model.video_net is 'narrow'; it must be resnet50"),
+        ("train.epochs=true", "--set=train.epochs=true: 'true' is not a valid int"),
+        ("train.epochs=2147483648", "train.epochs is 2147483648; it must be below 2147483648"),
+        ("train.epochs=\ud800", "--set=train.epochs=\ud800: '\\ud800' is not a valid int"),
+        ("train.epochs=1\n2", "--set=train.epochs=1 2: '1\\n2' is not a valid int"),
+        ("train.learning_rate=1e400", "--set=train.learning_rate=1e400: '1e400' is not a valid float"),
+        ("model.audio_taps=80,16,8", "model.audio_taps is (80, 16, 8); it must be 2 integers, each at least 1"),
+        ("model.audio_taps=true,16", "--set=model.audio_taps=true,16: 'true' is not a valid int"),
+        ("model.lstm_units=", "--set=model.lstm_units=: '' is not a valid int"),
+        ("model.lstm_units=64,99999999999", "model.lstm_units is (64, 99999999999); it must be below 2147483648"),
+        ("model.initializer=\ud800", "model.initializer is '\\ud800'; it must be one of glorot_normal"),
+        ("data.data_dir=a\0b", "data.data_dir is 'a\\x00b'; it must be a string without NUL characters"),
+        ("a.b\nc=1", "--set=a.b c=1: unknown field 'a.b\\nc'; did you mean "),
     ],
 )  # fmt: skip
 def test_wrong_overrides_are_refused_with_what_would_be_right(assignment, message):
     with pytest.raises(UserError) as refusal:
         override(get_preset("demo"), [assignment])
     assert str(refusal.value).startswith(message)
+    assert "\n" not in str(refusal.value)
 
 
 def test_an_unknown_preset_or_modality_is_refused_with_the_known_ones():
@@ -130,7 +147,7 @@ def test_an_unknown_preset_or_modality_is_refused_with_the_known_ones():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda config: config["model"].update(layers=3), r"unknown field model\.layers"),
+        (lambda config: config["model"].update(layers=3), r"unknown field 'model\.layers' in the config"),
         (lambda config: config.update(extra={}), "unknown section 'extra'"),
         (lambda config: config.update(train=[1]), r"section train of the config is \[1\]; it must be an object"),
         (lambda config: config.update(modality=["audio"]), r"modality is \['audio'\]; it must be one of audio"),
@@ -150,6 +167,94 @@ def test_a_config_file_with_wrong_content_is_refused(change, message):
     change(config)
     with pytest.raises(UserError, match=message):
         Experiment.from_json(json.dumps(config))
+
+
+PAIR = "2 integers, each at least 1"
+MALFORMED_VALUES = [
+    # (field, its value as JSON text, how the message shows the value, what it must be)
+    ("model.audio_taps", "[80, true]", "[80, True]", PAIR),
+    ("model.audio_taps", "[80, 16.0]", "[80, 16.0]", PAIR),
+    ("model.audio_taps", "[80, null]", "[80, None]", PAIR),
+    ("model.audio_taps", "[[80, 16]]", "[[80, 16]]", PAIR),
+    ("model.audio_taps", "[80, 16, 8]", "[80, 16, 8]", PAIR),
+    ("model.audio_taps", "[80]", "[80]", PAIR),
+    ("model.audio_taps", "80", "80", PAIR),
+    ("model.audio_taps", '"80,16"', "'80,16'", PAIR),
+    ("model.audio_taps", '{"0": 80}', "{'0': 80}", PAIR),
+    ("model.audio_taps", "[80, 1e400]", "[80, inf]", PAIR),
+    ("model.audio_taps", "[80, 4294967296]", "[80, 4294967296]", "below 2147483648"),
+    ("model.lstm_units", "[]", "[]", "one or more integers, each at least 1"),
+    ("model.lstm_units", "[64, 0]", "[64, 0]", "one or more integers, each at least 1"),
+    ("train.epochs", "true", "True", "an integer, at least 1"),
+    ("train.epochs", "3.0", "3.0", "an integer, at least 1"),
+    ("train.epochs", "null", "None", "an integer, at least 1"),
+    ("train.epochs", '"3"', "'3'", "an integer, at least 1"),
+    ("train.epochs", "Infinity", "inf", "an integer, at least 1"),
+    ("train.epochs", '"\\ud800"', "'\\ud800'", "an integer, at least 1"),
+    ("train.epochs", "-0", "0", "at least 1"),
+    ("train.epochs", "1" + "0" * 30, "1" + "0" * 30, "below 2147483648"),
+    ("train.learning_rate", "true", "True", "a number, above 0"),
+    ("train.learning_rate", '"0.1"', "'0.1'", "a number, above 0"),
+    ("train.learning_rate", "NaN", "nan", "above 0"),
+    ("train.learning_rate", "Infinity", "inf", "a finite number"),
+    ("train.learning_rate", "-Infinity", "-inf", "above 0"),
+    ("train.learning_rate", "1e400", "inf", "a finite number"),
+    ("train.learning_rate", "1" + "0" * 400, "1" + "0" * 99 + "...", "a finite number"),
+    ("train.learning_rate", "-0.0", "-0.0", "above 0"),
+    ("train.learning_rate", '"\\ud800"', "'\\ud800'", "a number, above 0"),
+    ("train.deterministic", "1", "1", "true or false"),
+    ("train.deterministic", '"true"', "'true'", "true or false"),
+    ("train.precision", "true", "True", "one of float32, mixed_bfloat16, mixed_float16"),
+    ("train.precision", '"\\ud800"', "'\\ud800'", "one of float32, mixed_bfloat16, mixed_float16"),
+    ("train.precision", '["float32"]', "['float32']", "one of float32, mixed_bfloat16, mixed_float16"),
+    ("data.data_dir", "true", "True", "a string"),
+    ("data.data_dir", '["records"]', "['records']", "a string"),
+    ("data.data_dir", '"a\\u0000b"', "'a\\x00b'", "a string without NUL characters"),
+    ("model.dropout", "[" * 500 + "]" * 500, "[" * 100 + "...", "a number, in [0, 1)"),
+    ("model.dropout", '"' + "x" * 5_000 + '"', "'" + "x" * 99 + "...", "a number, in [0, 1)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value", "wanted"), MALFORMED_VALUES, ids=[f"{row[0]}={row[1][:12]}" for row in MALFORMED_VALUES]
+)
+def test_a_malformed_value_in_a_config_file_is_refused_in_one_line(field, text, value, wanted):
+    section, name = field.split(".")
+    with pytest.raises(UserError) as refusal:
+        Experiment.from_json(f'{{"{section}": {{"{name}": {text}}}}}')
+    assert str(refusal.value) == f"{field} is {value}; it must be {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"train": {"epochs": 3, "epochs": 4}}', "not a JSON config: 'epochs' is given twice, as 3 and 4"),
+        ('{"modality": "audio", "modality": "video"}',
+         "not a JSON config: 'modality' is given twice, as 'audio' and 'video'"),
+        ('{"model": {}, "model": {"dropout": 0}}',
+         "not a JSON config: 'model' is given twice, as {} and {'dropout': 0}"),
+        ('{"modality": "\\ud800"}', "modality is '\\ud800'; it must be one of audio, audiovisual, video"),
+        ('{"modality": null}', "modality is None; it must be one of audio, audiovisual, video"),
+        ('{"model": {"a\\nb": 1}}', "unknown field 'model.a\\nb' in the config; was it written by another version?"),
+        ('{"a\\nb": {}}', "unknown section 'a\\nb' in the config; the sections are model, data, augment, train"),
+    ],
+)  # fmt: skip
+def test_a_config_with_malformed_names_is_refused_in_one_line(text, message):
+    with pytest.raises(UserError) as refusal:
+        Experiment.from_json(text)
+    assert str(refusal.value) == message
+
+
+def test_a_config_file_that_is_not_utf_8_is_refused_with_its_name(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_bytes(b'{"data": {"data_dir": "\xe4"}}')
+    with pytest.raises(UserError) as refusal:
+        RunFolder(tmp_path).read_config()
+    assert str(refusal.value).startswith(f"{config}: 'utf-8' codec can't decode byte 0xe4")
+
+
+def test_negative_zero_is_zero():
+    assert Experiment.from_json('{"train": {"clip_norm": -0.0}}') == Experiment()
 
 
 @pytest.mark.parametrize(

@@ -77,13 +77,17 @@ def train_plan(plan: TrainingPlan, options: RunOptions, strategy_name: str = "au
       tpu: name or address of a TPU.
 
     Raises:
-      UserError: see `TrainingPlan.experiments`, `make_strategy` and `train`.
+      UserError: see `TrainingPlan.experiments`, `run_operations_in_order`, `make_strategy` and `train`.
     """
     experiments = plan.experiments()
 
+    from affect.learning.determinism import run_operations_in_order
     from affect.learning.strategy import WorkerContext, make_strategy
     from affect.learning.training import train
 
+    trainings = [experiment for of_seed in experiments.values() for experiment in of_seed.values()]
+    if any(experiment.train.deterministic for experiment in trainings):
+        run_operations_in_order()
     strategy = make_strategy(strategy_name, tpu)
 
     def train_one(seed: int, run_dir: Path) -> float:

@@ -40,6 +40,15 @@ def test_dropout_masks_depend_on_seed_and_step_only():
     assert not np.allclose(once.get_weights()[0], other.get_weights()[0], atol=1e-4)
 
 
+def test_the_logs_of_an_epoch_are_the_means_over_its_steps():
+    loop, totals, steps = TrainingLoop(network(), 0), Totals.of([]), []
+    for step, batch in enumerate(batches(3)):
+        loss, norm, totals = loop.train_step(batch, step, totals)
+        steps.append((loss, norm))
+    logs = totals.logs()
+    assert (logs["loss"], logs["gradient_norm"]) == pytest.approx(np.mean(steps, axis=0), rel=1e-5)
+
+
 def test_dropout_masks_of_two_steps_differ():
     model = network(0.5)
     model.compile(optimizer=keras.optimizers.SGD(0.0), loss=model.loss, jit_compile=False)
