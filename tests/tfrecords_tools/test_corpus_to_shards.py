@@ -10,15 +10,16 @@ from PIL import Image
 
 from affect.data.manifest import read_manifest
 from affect.errors import UserError
+from affect.media.contact_sheet import sheet_frames
 from affect.metrics import concordance_cc
 from tests.helpers import trees
 from tests.helpers.commands import read_recording
 from tests.helpers.in_process import call_main
-from tfrecords_tools import inspect_tfrecords
+from tfrecords_tools import inspect_tfrecords, shards
 from tfrecords_tools import make_tfrecords as make_tfrecords_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.pipeline import make_tfrecords
-from tfrecords_tools.shards import Preprocessing
+from tfrecords_tools.shards import Preprocessing, draw_contact_sheet
 
 
 def make(corpus_dir, output_dir, settings=None, **options):
@@ -257,3 +258,19 @@ def test_a_corpus_without_train_is_remarked(tmp_path):
     assert find_corpus(str(tmp_path)).listing.remarks == [
         "no recording is in partition train: no network can be trained on these shards"
     ]
+
+
+def test_the_contact_sheet_shows_the_crops_of_the_shards_at_their_times(tmp_path, monkeypatch):
+    drawn = {}
+
+    def draw(jpegs, found, size, recording):
+        drawn[recording] = jpegs
+        return draw_contact_sheet(jpegs, found, size, recording)
+
+    monkeypatch.setattr(shards, "draw_contact_sheet", draw)
+    trees.avec2016_tree(tmp_path / "corpus")
+    make(tmp_path / "corpus", tmp_path / "records", Preprocessing(frames_per_record=20))
+    fields = read_recording(tmp_path / "records", "train_1")
+    assert list(drawn["train_1"]) == sheet_frames(fields["face_found"], 25)
+    for frame, jpeg in drawn["train_1"].items():
+        assert jpeg == fields["jpeg"][frame]
