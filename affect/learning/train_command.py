@@ -11,8 +11,6 @@ Example:
   python train.py --preset=paper --pretrain --data_dir=data/recola --run_dir=runs/paper
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from affect import cli
@@ -64,14 +62,14 @@ def define_flags() -> None:
 def main() -> None:
     """Passes the flags to `affect.learning.multi_run.train_plan`."""
     args = flags.FLAGS
-    initial_runs = {"audio": args.init_audio, "video": args.init_video}
+    given = {"audio": args.init_audio, "video": args.init_video}
     plan = TrainingPlan(
         preset=args.preset,
         modality=args.modality,
         # An absolute path in the config, so that later commands find the data from any working directory.
         settings=[*args.set, f"data.data_dir={absolute(args.data_dir)}"],
         run_dir=local_folder(args.run_dir, "run_dir"),
-        initial_runs={modality: Path(path) for modality, path in initial_runs.items() if path},
+        initial_runs={modality: local_folder(path, f"init_{modality}") for modality, path in given.items() if path},
         pretrain=args.pretrain,
         seeds=args.seeds,
     )

@@ -69,6 +69,7 @@ def test_defaults_train_the_papers_audiovisual_network_once(monkeypatch):
         (["--profile=3"], "expected the first and the last update"),
         (["--strategy=multi_worker"], "--strategy=multi_worker needs TF_CONFIG"),
         (["--run_dir=s3://bucket/run"], "--run_dir=s3://bucket/run"),
+        (["--init_audio=s3://bucket/audio"], "--init_audio=s3://bucket/audio must be a local folder"),
     ],
 )
 def test_wrong_options_are_refused_and_leave_no_folder(data_dir, tmp_path, monkeypatch, arguments, message):
