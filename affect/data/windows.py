@@ -1,6 +1,6 @@
 """Plans which frames form a window and which worker reads it. Uses only the manifest; no shard is read.
 
-All random choices are functions of (seed, epoch, worker), so an interrupted run continues exactly where it stopped.
+All random choices are functions of (seed, epoch, worker), so an interrupted run continues with its windows.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The counters and scores that a checkpoint stores along with the weights and the optimizer.
 
-Data order, augmentation and dropout are functions of seed, epoch and step. A run can therefore be continued exactly
-without saving the state of any random number generator.
+Data order, augmentation and dropout are functions of seed, epoch and step. A run can therefore continue with the
+same batches and masks without saving the state of any random number generator.
 """
 
 from typing import Annotated

@@ -2,7 +2,7 @@
 
 In the paper, the audio and video networks are first trained separately. An audiovisual run then starts from their
 feature nets and trains all weights together (`affect.learning.multi_run` does all three). If the folder already holds
-the run, training continues exactly from its newest readable checkpoint.
+the run, training continues from its newest readable checkpoint.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Whole trainings: a complete run folder, exact repetition and continuation, and errors that name what to do."""
+"""Whole trainings: a complete run folder, repetition and continuation to 1e-6, and errors that name what to do."""
 
 import json
 import shutil
