@@ -9,8 +9,8 @@ A batch is `({"audio", "video"}, labels, mask)` with only the modalities that th
 
 Training windows start at a new random offset in every epoch and are shuffled across recordings. Evaluation windows are
 read in order and cover every frame once. Order, offsets and augmentation depend only on (seed, epoch, worker), so an
-interrupted run continues with the windows that it would have had. Shards are streamed, and images are decoded only when their window
-is next, so memory does not grow with the corpus.
+interrupted run continues with the windows that it would have had. Shards are streamed, and images are decoded only when
+their window is next, so memory does not grow with the corpus.
 
 `affect.data.windows` plans the windows, `affect.data.window_reader` reads them, and this module shuffles and batches
 them.
