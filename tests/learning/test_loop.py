@@ -79,7 +79,7 @@ def video_network():
     keras.utils.set_random_seed(1)
     model = build_network(VIDEO_CONFIG, "video")
     compile_network(model, TrainConfig())
-    model.compile(optimizer=keras.optimizers.SGD(0.01), loss=model.loss, jit_compile=False)
+    model.compile(optimizer=keras.optimizers.SGD(1e-3), loss=model.loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -95,17 +95,20 @@ def video_batches(count):
 @pytest.mark.parametrize("all_frames_count", [True, False])
 def test_five_steps_of_the_video_network_equal_keras_fit(all_frames_count):
     ours, keras_own = video_network(), video_network()
-    before = ours.get_weights()
+    before = weights_of(ours)
     loop = TrainingLoop(ours, 0, all_frames_count=all_frames_count)
     for step, batch in enumerate(video_batches(5)):
         loop.train_step(batch, step, Totals.of([]))
     keras_own.fit(video_batches(5), verbose=0, shuffle=False)
-    change, expected = (
-        np.concatenate([np.ravel(after - start) for after, start in zip(model.get_weights(), before, strict=True)])
-        for model in (ours, keras_own)
-    )
-    # Batch norm sums in another order, and five float32 steps amplify that. Its stored moments are among the weights.
-    assert np.linalg.norm(change - expected) < 2e-3 * np.linalg.norm(expected)
+    # Batch norm sums in another order, and each step amplifies that.
+    for start, a, b, tolerance in zip(before, weights_of(ours), weights_of(keras_own), (5e-4, 2e-5), strict=True):
+        assert np.linalg.norm(a - b) < tolerance * np.linalg.norm(b - start)
+
+
+def weights_of(model):
+    """Returns all trainable weights, and all stored moments of batch norm, each as one vector."""
+    variables = (model.trainable_weights, model.non_trainable_weights)
+    return [np.concatenate([np.ravel(variable.numpy()) for variable in part]) for part in variables]
 
 
 def test_masked_pictures_change_neither_the_loss_nor_the_weights():
