@@ -98,6 +98,8 @@ class WorkerContext:
 
 def workers_agree(strategy: tf.distribute.Strategy, value: int) -> bool:
     """Returns whether all workers passed the same value; every worker gets the same answer."""
+    if WorkerContext.of(strategy).workers == 1:
+        return True
 
     @tf.function
     def compare(own):
@@ -119,8 +121,7 @@ def wait_for_all_workers(strategy: tf.distribute.Strategy) -> None:
     A process that leaves while another one is still busy, for instance with the last checkpoint, is reported there as
     failed after a few seconds.
     """
-    if WorkerContext.of(strategy).workers > 1:
-        workers_agree(strategy, 0)
+    workers_agree(strategy, 0)
 
 
 @contextmanager
