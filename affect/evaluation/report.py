@@ -51,7 +51,7 @@ def compare(run_dirs: list[Path], baseline: str | Path | None = None) -> Compari
       baseline: JSON file that `affect.evaluation.baseline` wrote; its scores are added to the tables.
 
     Raises:
-      UserError: a file of scores is damaged, or there is no such baseline.
+      UserError: a `metrics.json` is damaged, or the baseline file does not exist.
     """
     runs = {name: RunFolder(path) for name, path in zip(_names(run_dirs), run_dirs, strict=True)}
     tables: dict[str, dict[str, Metrics]] = {partition: {} for partition in PARTITIONS}
