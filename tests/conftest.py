@@ -24,9 +24,11 @@ from tfrecords_tools.synthetic.corpus import SyntheticConfig, write_corpus
 # run in the default environment only. The newest TensorFlow still makes shards, for instance in the fixture `data_dir`.
 WITHOUT_TENSORFLOW = (
     "evaluation/test_postprocess.py",
-    "media/test_audio_and_video.py",
+    "media/test_audio.py",
+    "media/test_mixing.py",
     "media/test_recording.py",
     "media/test_tables.py",
+    "media/test_video.py",
     "mutants/test_mutations.py",
     "tfrecords_tools/test_corpus_to_shards.py",
     "tfrecords_tools/test_gold_standard.py",

@@ -1,11 +1,13 @@
-"""Opens media files with FFmpeg, for sound and video alike, and finds the start of their timeline."""
+"""Opens media files with FFmpeg, for sound and video alike: which track is read, and when its timeline starts."""
 
 from pathlib import Path
+from typing import Literal, overload
 
 import av
 from av import logging as ffmpeg_log
 from av.container import InputContainer
 from av.error import ArgumentError
+from av.stream import Disposition, Stream
 
 from affect.errors import UserError
 
@@ -22,6 +24,20 @@ FORMATS = (
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
 # Broadcast formats start at an arbitrary time; MP3 starts with the encoder's padding, which is not decoded.
 _FORMATS_WITHOUT_ZERO = {"mpegts", "mpeg", "mp3"}
+_STILL = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+_KINDS = {"audio": ("sound", "WAV"), "video": ("video", "H.264")}  # the word for it, and what everybody can read
+
+
+def check_is_file(path: Path, kind: str) -> None:
+    """Refuses what is missing, and what is no regular file: to read from a pipe may take forever.
+
+    Raises:
+      UserError: names the path; `kind` is the word for the file.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: {kind} file does not exist")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a regular file but a folder, pipe or device; it cannot be read as {kind}")
 
 
 def start_of_timeline_secs(container: InputContainer) -> float:
@@ -32,6 +48,68 @@ def start_of_timeline_secs(container: InputContainer) -> float:
     if container.format.name in _FORMATS_WITHOUT_ZERO and container.start_time is not None:
         return container.start_time / av.time_base
     return 0.0
+
+
+@overload
+def choose_track(container: InputContainer, kind: Literal["audio"], path: Path) -> av.AudioStream: ...
+@overload
+def choose_track(container: InputContainer, kind: Literal["video"], path: Path) -> av.VideoStream: ...
+def choose_track(container: InputContainer, kind: Literal["audio", "video"], path: Path) -> Stream:
+    """Returns the track that players show: the one marked as default, otherwise the one that FFmpeg rates best.
+
+    Still pictures, such as the cover of an album, are never the video; tracks that cannot be decoded are passed over.
+
+    Raises:
+      UserError: the file has no such track, or none that can be decoded.
+    """
+    word, target = _KINDS[kind]
+    tracks = [track for track in _tracks(container, kind) if not track.disposition & _STILL]
+    if not tracks:
+        raise UserError(f"{path}: the file has no {word} track")
+    tracks = [track for track in tracks if _is_decodable(track)]
+    if not tracks:
+        raise UserError(f"{path}: the codec of the {word} track is unknown; convert it, for example to {target}")
+    if kind == "video" and len(tracks) > 1:
+        moving = _moving(path, [track.index for track in tracks])
+        tracks = [track for track in tracks if track.index in moving] or tracks
+    best = container.streams.best(kind)
+    best_index = -1 if best is None else best.index
+    return max(tracks, key=lambda track: (_is_default(track), track.index == best_index, -track.index))
+
+
+def track_remark(container: InputContainer, chosen: Stream) -> list[str]:
+    """Returns one sentence that names the chosen track if there are others of its kind, covers aside."""
+    tracks = [track for track in _tracks(container, chosen.type) if not track.disposition & _STILL]
+    if len(tracks) < 2:
+        return []
+    why = "which is marked as default" if _is_default(chosen) else "the best of those that can be used"
+    language = "" if chosen.language == "und" else chosen.language  # undetermined
+    details = ", ".join(filter(None, (language, chosen.codec_context.name)))
+    number = [track.index for track in tracks].index(chosen.index) + 1
+    return [f"the file has {len(tracks)} {_KINDS[chosen.type][0]} tracks; track {number} ({details}) was used, {why}"]
+
+
+def _tracks(container: InputContainer, kind: str) -> list[Stream]:
+    return [track for track in container.streams if track.type == kind]
+
+
+def _is_default(track: Stream) -> bool:
+    return bool(track.disposition & Disposition.default)
+
+
+def _is_decodable(track: Stream) -> bool:
+    return track.codec_context is not None and (not isinstance(track, av.AudioStream) or track.channels > 0)
+
+
+def _moving(path: Path, indices: list[int]) -> set[int]:
+    """Returns which of these tracks have more than one picture; not every format says so in its header."""
+    counts = dict.fromkeys(indices, 0)
+    with open_media(path) as container:
+        for packet in container.demux([container.streams[index] for index in indices]):
+            counts[packet.stream.index] += packet.size > 0
+            if min(counts.values()) > 1:
+                break
+    return {index for index, count in counts.items() if count > 1}
 
 
 def open_media(path: Path) -> InputContainer:

@@ -7,11 +7,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from affect.errors import UserError
 from affect.media.audio import read_audio
-from affect.media.container import FORMATS
+from affect.media.container import FORMATS, choose_track, open_media, track_remark
 from affect.media.video import probe, read_frames
+from tests.helpers.sounds import AMPLITUDE, amplitude, encode, tone
 from tests.helpers.trees import tones, write_video
 
 GREY = np.full((288, 352, 3), 120, np.uint8)  # a size that every codec accepts
@@ -114,3 +116,84 @@ def test_a_name_that_looks_like_a_protocol_is_a_name(elsewhere, monkeypatch, nam
 def test_every_format_of_the_list_is_one_that_ffmpeg_knows():
     known = {name for listed in av.formats_available for name in listed.split(",")}
     assert set(FORMATS) <= known
+
+
+def alac(frequency_hz, **options):
+    return {"codec": "alac", "rate_hz": 44_100, "signal": tone(44_100, frequency_hz=frequency_hz), **options}
+
+
+def write_pictures(path, *tracks):
+    """Writes video tracks; each is the grey level and number of its pictures, and whether it is marked as default."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for _, _, default in tracks:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            stream.disposition = Disposition.default if default else Disposition(0)
+            streams.append(stream)
+        for stream, (level, count, _) in zip(streams, tracks, strict=True):
+            for _ in range(count):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), level, np.uint8), "rgb24")))
+            container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("marked", [0, 1, 2])
+def test_the_sound_track_marked_as_default_is_read_and_named(tmp_path, marked):
+    frequencies = (300.0, 500.0, 700.0)
+    tracks = [alac(hz, default=k == marked, language=f"q{'abc'[k]}a") for k, hz in enumerate(frequencies)]
+    encode(tmp_path / "a.mkv", *tracks)
+    remarks = []
+    size, rest = amplitude(read_audio(tmp_path / "a.mkv", remarks), frequencies[marked])
+    assert size == pytest.approx(AMPLITUDE, rel=1e-3) and rest < 1e-3
+    chosen = f"track {marked + 1} (q{'abc'[marked]}a, alac) was used, which is marked as default"
+    assert remarks == [f"the file has 3 sound tracks; {chosen}"]
+
+
+def test_without_a_mark_the_best_of_the_tracks_is_read_and_named(tmp_path):
+    encode(tmp_path / "a.mkv", alac(300.0, default=False), alac(500.0, default=False))
+    remarks = []
+    assert amplitude(read_audio(tmp_path / "a.mkv", remarks), 300.0)[0] == pytest.approx(AMPLITUDE, rel=1e-3)
+    assert remarks == ["the file has 2 sound tracks; track 1 (alac) was used, the best of those that can be used"]
+
+
+def test_a_sound_track_of_an_unknown_codec_is_passed_over(tmp_path):
+    encode(tmp_path / "a.mov", alac(300.0, default=True), alac(500.0, default=False) | {"codec": "pcm_s16le"})
+    content = (tmp_path / "a.mov").read_bytes()
+    at = content.index(b"alac", content.index(b"stsd"))  # in the sample table
+    (tmp_path / "a.mov").write_bytes(content[:at] + b"apac" + content[at + 4 :])
+    remarks = []
+    assert amplitude(read_audio(tmp_path / "a.mov", remarks), 500.0)[0] == pytest.approx(AMPLITUDE, rel=1e-3)
+    assert "track 2 (pcm_s16le) was used, the best of those that can be used" in remarks[0]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize(
+    ("tracks", "shown"),
+    [
+        ([(50, 10, True), (200, 10, False)], 0),
+        ([(50, 10, False), (200, 10, True)], 1),
+        ([(50, 1, True), (200, 10, False)], 1),  # a still picture, whatever its mark
+        ([(50, 10, False), (200, 1, True)], 0),
+    ],
+)
+def test_the_video_is_the_moving_track_marked_as_default(tmp_path, suffix, tracks, shown):
+    path = tmp_path / f"v.{suffix}"
+    write_pictures(path, *tracks)
+    assert probe(path).pictures == 10
+    np.testing.assert_allclose(next(read_frames(path, 25))(), tracks[shown][0], atol=4)
+    with open_media(path) as container:
+        (remark,) = track_remark(container, choose_track(container, "video", path))
+    assert remark.startswith(f"the file has 2 video tracks; track {shown + 1} (h264) was used, ")
+
+
+@pytest.mark.parametrize(("suffix", "muxer"), [("m4a", "mp4"), ("mp3", "mp3"), ("flac", "flac")])
+def test_the_cover_of_an_album_is_no_video(tmp_path, suffix, muxer):
+    path = tmp_path / f"a.{suffix}"
+    codec = {"m4a": "alac", "mp3": "libmp3lame", "flac": "flac"}[suffix]
+    encode(path, alac(500.0) | {"codec": codec}, muxer=muxer, cover=GREY)
+    for read in (probe, lambda path: list(read_frames(path, 25))):
+        with pytest.raises(UserError, match=r"the file has no video track"):
+            read(path)
+    remarks = []
+    assert amplitude(read_audio(path, remarks), 500.0)[0] == pytest.approx(AMPLITUDE, rel=0.06)
+    assert remarks == []
