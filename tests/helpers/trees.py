@@ -73,16 +73,21 @@ def face_pictures(frames=FRAMES, dot=True):
 
 def write_video(
     path, pictures, times_secs=None, rate=25, sound=None, sound_codec="alac", sound_start_secs=0.0, preset="ultrafast",
-    crf=8,
+    crf=8, aspect=None, **options,
 ):  # fmt: skip
-    """Writes H.264 video with the given presentation times, and `sound` (float [samples]) as a track at 44.1 kHz."""
+    """Writes H.264 video with the given presentation times, and `sound` (float [samples]) as a track at 44.1 kHz.
+
+    `aspect` is that of a pixel, and `options` are those of x264.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     pictures = iter(pictures)
     first = next(pictures)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"preset": preset, "crf": str(crf)})
+        stream = container.add_stream("libx264", rate=rate, options={"preset": preset, "crf": str(crf), **options})
         stream.width, stream.height, stream.pix_fmt = first.shape[1], first.shape[0], "yuv420p"
         stream.thread_count = 1
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         clock = Fraction(1, 90_000)
         if times_secs is not None:
             stream.codec_context.time_base = clock
