@@ -54,10 +54,11 @@ setup(
         "scikit-learn>=1.4",
         "scikit-image>=0.22",  # the synthetic corpus warps the public-domain portrait that it ships
         "pandas>=2.1",
-        "av>=14",  # the first release that reports the rotation of a video frame
+        "av>=16",  # the first release that says whether a packet has side data
         "soundfile>=0.12",
         "soxr>=0.4",
         "opencv-python-headless>=4.9,<5",  # 5.0 removed the Haar cascades
+        "mtcnn>=1.0",  # finds faces in batches of pictures; its weights are in its wheel
         "matplotlib>=3.8",
         "Jinja2>=3.1",
         "tqdm>=4.66",
@@ -69,10 +70,8 @@ setup(
             f"tensorflow-io>=0.37.1; {UP_TO_PYTHON_312}",
         ],
         "gpu": ["tensorflow[and-cuda]>=2.16"],
-        "faces": ["mtcnn>=1.0"],
         "baseline": ["librosa>=0.10"],
         "dev": [
-            "mtcnn>=1.0",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.6",

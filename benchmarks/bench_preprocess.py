@@ -1,7 +1,7 @@
 r"""Measures the speed of make_tfrecords, and its stages, on 640 x 480 H.264 video with 44.1 kHz sound.
 
 Writes a synthetic corpus of moving faces in the AVEC 2016 layout. Prints how many seconds of recording are processed
-per second, with the start of the worker processes included: with the Haar detector, and with given face boxes. Then
+per second, with the start of the worker processes included: with each face detector, and with given face boxes. Then
 prints the time of each stage in one process, and the time to read one ARFF file of 7501 x 633 values.
 
 Example:
@@ -22,7 +22,8 @@ from affect import cli
 from affect.data.records import encode_jpeg, serialize
 from affect.media.arff import read_arff
 from affect.media.audio import read_audio
-from affect.media.faces import HaarDetector, crop_face
+from affect.media.faces import crop_face, make_detector
+from affect.media.settings import DETECTORS
 from affect.media.tracking import detect_faces, follow_face
 from affect.media.video import read_frames
 from affect.timebase import FRAME_RATE_HZ
@@ -79,11 +80,20 @@ def timed(work) -> float:
 def stages(root: Path) -> dict[str, float]:
     """Returns the seconds per stage for one recording, measured one after the other in one process."""
     video, audio = root / "recordings_video/train_1.mp4", root / "recordings_audio/train_1.wav"
-    settings, detector, jpegs = Preprocessing(), HaarDetector(), []
+    settings, jpegs = Preprocessing(), []
     pictures = [picture() for picture in islice(read_frames(video, FRAME_RATE_HZ), 250)]
     repeat = sum(1 for _ in read_frames(video, FRAME_RATE_HZ)) / len(pictures)
-    detections = detect_faces([lambda p=p: p for p in pictures], detector, settings.detect_every)
-    track = follow_face(detections, FRAME_RATE_HZ)
+    shown = [lambda p=p: p for p in pictures]
+    tracks = {}
+
+    def detect(name):
+        detections = detect_faces(shown, make_detector(name), settings.detect_every)
+        tracks[name] = follow_face(detections, FRAME_RATE_HZ)
+
+    for name in DETECTORS:
+        make_detector(name)([pictures[0]])  # loads it
+    detection = {f"detection, {name}": repeat * timed(lambda: detect(name)) for name in DETECTORS}
+    track = tracks[settings.face_detector]
 
     def crop_and_encode():
         jpegs.clear()
@@ -100,7 +110,7 @@ def stages(root: Path) -> dict[str, float]:
     return {
         "decoding": timed(lambda: sum(1 for _ in read_frames(video, FRAME_RATE_HZ))),
         "colours": timed(lambda: sum(picture().size for picture in read_frames(video, FRAME_RATE_HZ))),
-        "detection": repeat * timed(lambda: [detector(picture) for picture in pictures[:: settings.detect_every]]),
+        **detection,
         "crops and JPEG": repeat * timed(crop_and_encode),
         "sound": timed(lambda: read_audio(audio)),
         "writing": repeat * timed(write),
@@ -115,20 +125,22 @@ def main() -> None:
     corpus = work_dir / "corpus"
     if not corpus.exists():
         write_corpus(corpus, args.recordings, args.seconds)
-    for what, needed in (("with detection", 8), ("with given boxes", 25)):
-        if needed == 25:
-            add_boxes(corpus, args.recordings, args.seconds)
-        secs = timed(
-            lambda: make_tfrecords(find_corpus(str(corpus)), work_dir / "records", Preprocessing(), overwrite=True)
-        )
+
+    def measure(what, target, settings):
+        secs = timed(lambda: make_tfrecords(find_corpus(str(corpus)), work_dir / "records", settings, overwrite=True))
         print(
-            f"{what}: {length} s of recordings in {secs:.1f} s, {length / secs:.1f} times real time (target: {needed})"
+            f"{what}: {length} s of recordings in {secs:.1f} s, {length / secs:.1f} times real time (target: {target})"
         )
+
+    for name in DETECTORS:
+        measure(f"with detection by {name}", 8, Preprocessing(face_detector=name))
+    add_boxes(corpus, args.recordings, args.seconds)
+    measure("with given boxes", 25, Preprocessing())
     shutil.rmtree(corpus / "features_video_face_bounding_box")
-    measured = stages(corpus)
+    measured = stages(corpus)  # both detectors, of which a run uses one
     measured["colours"] -= measured["decoding"]
     for stage, secs in measured.items():
-        print(f"{stage:<15}{secs:6.2f} s per {args.seconds} s, {secs / sum(measured.values()):4.0%}")
+        print(f"{stage:<18}{secs:6.2f} s per {args.seconds} s, {secs / sum(measured.values()):4.0%}")
     print("with detection, the video is decoded twice")
     arff = work_dir / "big.arff"
     if not arff.exists():

@@ -60,7 +60,13 @@ def _run_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], worke
 
 
 def _start_worker() -> None:
-    """Prepares a worker: it leaves interrupts to its parent, and ends with it instead of writing on alone."""
+    """Prepares a worker: it leaves interrupts to its parent, and ends with it instead of writing on alone.
+
+    TensorFlow, which is not loaded yet, gets one thread, because there is one worker per core, and no GPU: each worker
+    would occupy all of its memory.
+    """
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit.register(cli.leave_without_destructors, 0)
     parent = parent_process()

@@ -12,6 +12,7 @@ video; only the sound is held as a whole (two hours are 230 MB).
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -49,10 +50,11 @@ class DecodedRecording:
       has_video: whether there are crops.
       crops: yields one RGB crop per frame, uint8 [crop_size, crop_size, 3], and can be consumed once; yields nothing
         without video. The video is decoded meanwhile: UserError is raised where it is damaged or ends too early.
-      squares: int [frames, 3], left, top and edge of each crop in pixels of the source picture; [0, 3] without video.
+      squares: int [frames, 3], left, top and edge of each crop in pixels of the first picture; [0, 3] without video. If
+        the size of the pictures changes within the video, squares are scaled as if all had the size of the first.
       found: bool [frames], whether a face was found; where it is False the last position is held. [0] without video.
-      remarks: what a person should know about the recording: silence, clipping, streams that start late or differ in
-        length, few faces.
+      remarks: what a person should know about the recording: the tracks that were chosen, silence, clipping, streams
+        that start late or differ in length, few faces. Complete when the crops have been read.
     """
 
     frames: int
@@ -63,7 +65,7 @@ class DecodedRecording:
     crops: Iterator[np.ndarray]
     squares: np.ndarray
     found: np.ndarray
-    remarks: tuple[str, ...]
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -109,17 +111,18 @@ def decode_recording(
         raise ValueError("a recording needs audio or video")
     # One process per core is running already, and results must not depend on the number of cores.
     cv2.setNumThreads(1)
-    info = probe(video) if video else None
+    info = probe(video, frame_times_secs) if video else None
     audio = audio or (video if info and info.has_sound else None)
-    samples = read_audio(audio) if audio else None
-    if info and frame_times_secs is not None:
-        info = _with_frame_times(info, frame_times_secs)
+    remarks: list[str] = []
+    samples = read_audio(audio, remarks) if audio else None
     frames = _common_length(samples, info, num_labels)
     if video and info:
-        faces = _follow(video, info, frames, settings, frame_times_secs, face_boxes)
+        remarks += info.remarks
+        faces = _follow(video, info, frames, settings, frame_times_secs, face_boxes, remarks)
     else:
         faces = _Faces(iter(()), np.empty((0, 3), np.int64), np.empty(0, bool))
     mean, std = mean_and_std(samples) if samples is not None else (0.0, 0.0)
+    remarks += _remarks(samples, std, info, faces.found, num_labels)
     return DecodedRecording(
         frames=frames,
         samples=samples,
@@ -129,15 +132,8 @@ def decode_recording(
         crops=faces.crops,
         squares=faces.squares,
         found=faces.found,
-        remarks=tuple(_remarks(samples, std, info, faces.found, num_labels)),
+        remarks=remarks,
     )
-
-
-def _with_frame_times(info: VideoInfo, frame_times_secs: np.ndarray) -> VideoInfo:
-    """The video's start and end by the given times instead of its own."""
-    shown = frame_times_secs[: info.pictures]
-    end_secs = shown[-1] + (info.end_secs - info.start_secs) / info.pictures
-    return dataclasses.replace(info, start_secs=float(shown[0]), end_secs=float(end_secs))
 
 
 def _common_length(samples: np.ndarray | None, info: VideoInfo | None, num_labels: int | None) -> int:
@@ -169,11 +165,12 @@ def _follow(
     settings: DecodingSettings,
     frame_times_secs: np.ndarray | None,
     face_boxes: tuple[np.ndarray, np.ndarray] | None,
+    remarks: list[str],
 ) -> _Faces:
     """Follows the face by detection or by the given boxes; the crops are left to be made."""
 
     def pictures() -> Iterator[Picture]:
-        return islice(read_frames(video, FRAME_RATE_HZ, frame_times_secs), frames)
+        return islice(read_frames(video, FRAME_RATE_HZ, frame_times_secs, remarks), frames)
 
     if face_boxes is None:
         detections = detect_faces(pictures(), make_detector(settings.face_detector), settings.detect_every)
@@ -189,21 +186,36 @@ def _follow(
     shown = (times > info.start_secs - 1 / FRAME_RATE_HZ) & (times < info.end_secs)
     track = FaceTrack(track.squares, track.found & shown)
     squares = np.array([crop_square(square, settings.face_margin, height, width) for square in track.squares])
-    return _Faces(_crops(pictures(), track, settings, video, info.end_secs), squares, track.found)
+    sized = _at_own_size(pictures(), track.squares, height, width)
+    return _Faces(_crops(sized, track, settings, video, info.end_secs), squares, track.found)
+
+
+def _at_own_size(
+    pictures: Iterator[Picture], squares: np.ndarray, height: int, width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields pictures and the squares in their pixels, from squares in pixels of a picture of height x width."""
+    for picture, square in zip(pictures, squares):  # noqa: B905 - the video may end before the track
+        pixels = picture()
+        scale_y, scale_x = pixels.shape[0] / height, pixels.shape[1] / width
+        yield pixels, square * [scale_x, scale_y, math.sqrt(scale_x * scale_y)]
 
 
 def _crops(
-    pictures: Iterator[Picture], track: FaceTrack, settings: DecodingSettings, video: Path, end_secs: float
+    sized: Iterator[tuple[np.ndarray, np.ndarray]],
+    track: FaceTrack,
+    settings: DecodingSettings,
+    video: Path,
+    end_secs: float,
 ) -> Iterator[np.ndarray]:
     """Yields one crop per frame of the track; the last one is held where the video ends a few frames early."""
-    k, crop = -1, np.empty(0, np.uint8)
-    for k, picture in enumerate(pictures):
-        crop = crop_face(picture(), track.squares[k], settings.face_margin, settings.crop_size)
+    shown, crop = 0, np.empty(0, np.uint8)
+    for shown, (pixels, square) in enumerate(sized, start=1):  # noqa: B007 - counts the pictures
+        crop = crop_face(pixels, square, settings.face_margin, settings.crop_size)
         yield crop
-    missing = len(track.found) - (k + 1)
+    missing = len(track.found) - shown
     if missing > _MAX_HELD_FRAMES:
         raise UserError(
-            f"{video}: the last picture ends at {(k + 1) / FRAME_RATE_HZ:.2f} s, but the file announces "
+            f"{video}: the last picture ends at {shown / FRAME_RATE_HZ:.2f} s, but the file announces "
             f"{end_secs:.2f} s; check that the file is not truncated"
         )
     yield from repeat(crop, missing)
@@ -251,6 +263,6 @@ def _remarks(
                 longer, shorter = ("sound", "video") if drift_secs > 0 else ("video", "sound")
                 yield f"the {longer} is {abs(drift_secs):.2f} s longer than the {shorter}"
         if not found.any():
-            yield "no face in any frame; the crops show the centre of the picture; try --face_detector=mtcnn"
+            yield "no face in any frame; the crops show the centre of the picture; see the contact sheet"
         elif found.mean() < _FEW_FACES:
             yield f"a face in only {found.mean():.0%} of the frames; see the contact sheet"

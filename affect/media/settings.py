@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from affect.errors import UserError
 
-DETECTORS = ("haar", "mtcnn")
+DETECTORS = ("mtcnn", "haar")
 # Longest recording that is read. A small compressed file may decode to days of silence.
 MAX_HOURS = 6
 _MAX_DETECT_EVERY, _MAX_MARGIN = 1000, 5.0
@@ -25,7 +25,7 @@ class DecodingSettings:
     """
 
     crop_size: int = 96
-    face_detector: str = "haar"
+    face_detector: str = "mtcnn"
     detect_every: int = 5
     face_margin: float = 0.2
 

@@ -1,11 +1,11 @@
-"""Face detection, tracking, crops and contact sheets, with a real face that moves, disappears, and is not alone."""
+"""Face tracking, crops and contact sheets, with a real face that moves, disappears, and is not alone."""
 
 import cv2
 import numpy as np
 import pytest
 
 from affect.media.contact_sheet import contact_sheet, sheet_frames
-from affect.media.faces import HaarDetector, MtcnnDetector, crop_face, crop_square
+from affect.media.faces import HaarDetector, crop_face, crop_square
 from affect.media.tracking import Detections, detect_faces, follow_boxes, follow_face
 from tests.helpers import trees
 
@@ -31,16 +31,6 @@ def test_a_moving_face_is_followed_and_its_absence_is_marked():
     held = track.squares[75:, :2]
     assert held.std(axis=0).max() < 1.0
     assert np.linalg.norm(held.mean(axis=0) - trees.face_centres(100)[59]) < 8.0
-
-
-def test_both_detectors_return_the_same_part_of_a_face():
-    pytest.importorskip("mtcnn")
-    picture = trees.face_pictures(1, dot=False)[0]
-    (haar,), (mtcnn,) = HaarDetector()(picture), MtcnnDetector()(picture)
-    centre = trees.face_centres(1)[0]
-    for left, top, width, height in (haar, mtcnn):
-        assert np.linalg.norm([left + width / 2 - centre[0], top + height / 2 - centre[1]]) < 5.0
-        assert width == height and 80 < width < 105
 
 
 def test_the_longest_visible_face_is_followed_not_the_one_that_is_largest_at_first():
@@ -131,8 +121,38 @@ def test_a_contact_sheet_shows_every_gap_with_a_red_border():
 def test_pictures_between_detections_are_not_converted():
     converted = []
     pictures = [lambda k=k: converted.append(k) or np.zeros((20, 20, 3), np.uint8) for k in range(10)]
-    detect_faces(pictures, lambda _: np.empty((0, 4)), every=4)
+    detect_faces(pictures, Recorder(), every=4)
     assert converted == [0, 4, 8]
+
+
+class Recorder:
+    """A detector that finds one face, at a tenth of the picture, and records the shapes of its batches."""
+
+    height = 40
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, pictures):
+        """Returns a box of 0.2 of the picture."""
+        self.batches.append([picture.shape for picture in pictures])
+        return [np.array([[0.1, 0.1, 0.2, 0.2]]) * np.tile(picture.shape[1::-1], 2) for picture in pictures]
+
+
+def test_pictures_wait_for_their_batch_at_the_size_of_the_detector():
+    detector = Recorder()
+    pictures = shown([np.zeros((120, 200, 3), np.uint8)] * 40)
+    found = detect_faces(pictures, detector, every=2)
+    assert [len(batch) for batch in detector.batches] == [16, 4]
+    assert {shape for batch in detector.batches for shape in batch} == {(40, 67, 3)}
+    np.testing.assert_allclose(found.boxes, [[[20, 12, 40, 24]]] * 20)
+
+
+def test_boxes_are_in_pixels_of_the_first_picture_if_the_size_changes():
+    pictures = shown([np.zeros((120, 160, 3), np.uint8)] * 3 + [np.zeros((60, 80, 3), np.uint8)] * 3)
+    found = detect_faces(pictures, Recorder(), every=1)
+    assert (found.height, found.width) == (120, 160)
+    np.testing.assert_allclose(found.boxes, [[[16, 12, 32, 24]]] * 6)
 
 
 def test_the_track_smooths_the_jitter_of_the_detector():

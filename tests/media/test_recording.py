@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 
@@ -49,7 +50,7 @@ def boxes_around(centres):
 
 def test_sound_and_crops_are_those_of_the_files(media):
     decoded = decode_recording(media / "tones.wav", media / "silent.mp4", SETTINGS, num_labels=trees.FRAMES)
-    assert decoded.frames == trees.FRAMES and decoded.has_video and decoded.remarks == ()
+    assert decoded.frames == trees.FRAMES and decoded.has_video and decoded.remarks == []
 
     assert decoded.samples.dtype == np.int16 and decoded.samples.shape == (4 * 16_000,)
     assert trees.snr_db(trees.tones(16_000), decoded.samples / 32_768) > 60.0
@@ -82,7 +83,7 @@ def test_a_video_without_a_sound_track_is_decoded_without_sound(media):
 def test_a_sound_file_alone_gives_no_crops(media):
     decoded = decode_recording(media / "tones.wav", None, SETTINGS)
     assert (decoded.frames, decoded.has_video, list(decoded.crops)) == (trees.FRAMES, False, [])
-    assert decoded.squares.shape == (0, 3) and decoded.found.shape == (0,) and decoded.remarks == ()
+    assert decoded.squares.shape == (0, 3) and decoded.found.shape == (0,) and decoded.remarks == []
 
 
 def test_neither_sound_nor_video_is_a_mistake_of_the_caller():
@@ -111,6 +112,23 @@ def test_given_boxes_replace_detection(media):
     np.testing.assert_allclose(dot_positions(decoded.crops, decoded.squares), trees.face_centres(), atol=1.5)
 
 
+@pytest.mark.parametrize("boxes", (None, boxes_around(trees.face_centres())), ids=("detected", "given"))
+def test_crops_stay_at_the_face_where_the_size_of_the_pictures_changes(media, monkeypatch, boxes):
+    """The pictures shrink to half of their size after 2 s, as in recordings of video calls."""
+
+    def shrinking(*args):
+        for k, picture in enumerate(read_frames(*args)):
+            pixels = picture()
+            yield lambda pixels=pixels, small=k >= 50: cv2.resize(pixels, (160, 120)) if small else pixels
+
+    monkeypatch.setattr(recording_module, "read_frames", shrinking)
+    decoded = decode_recording(None, media / "silent.mp4", SETTINGS, face_boxes=boxes)
+    assert decoded.found.all()
+    np.testing.assert_allclose(dot_positions(decoded.crops, decoded.squares), trees.face_centres(), atol=2.0)
+    middles = decoded.squares[:, :2] + decoded.squares[:, 2:] / 2
+    assert np.percentile(np.linalg.norm(middles - trees.face_centres(), axis=1), 95) < 5.0
+
+
 def test_boxes_outside_the_pictures_are_refused(media):
     times_secs, boxes = boxes_around(trees.face_centres())
     boxes[30, 0] = 5000.0
@@ -131,7 +149,7 @@ def test_given_frame_times_replace_those_in_the_video(tmp_path):
 def test_the_recording_ends_with_its_labels(media):
     decoded = decode_recording(media / "tones.wav", media / "silent.mp4", SETTINGS, num_labels=50)
     assert decoded.frames == len(list(decoded.crops)) == len(decoded.squares) == len(decoded.found) == 50
-    assert decoded.remarks == ("the labels end at 2.00 s; the remaining 2.00 s are left out",)
+    assert decoded.remarks == ["the labels end at 2.00 s; the remaining 2.00 s are left out"]
 
 
 @pytest.mark.parametrize(("num_labels", "frames"), [(90, 90), (100, 100), (125, 100)])
@@ -153,7 +171,7 @@ def test_larger_differences_in_length_are_refused(media, tmp_path):
 
 def test_silence_and_clipping_are_remarked(tmp_path):
     trees.write_wav(tmp_path / "silent.wav", np.zeros(44_100))
-    assert decode_recording(tmp_path / "silent.wav", None, SETTINGS).remarks == ("the sound is silent",)
+    assert decode_recording(tmp_path / "silent.wav", None, SETTINGS).remarks == ["the sound is silent"]
     trees.write_wav(tmp_path / "loud.wav", 20.0 * trees.tones(44_100, 1.0), subtype="FLOAT")
     (remark,) = decode_recording(tmp_path / "loud.wav", None, SETTINGS).remarks
     assert remark.startswith("much of the sound is clipped at full scale")
@@ -191,7 +209,7 @@ def test_a_video_may_end_two_frames_earlier_than_announced(media, monkeypatch, m
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"face_detector": "eigenfaces"}, "--face_detector must be one of haar, mtcnn, got 'eigenfaces'"),
+        ({"face_detector": "eigenfaces"}, "--face_detector must be one of mtcnn, haar, got 'eigenfaces'"),
         ({"detect_every": 0}, r"--detect_every must be between 1 and 1000, got 0"),
         ({"detect_every": 1001}, r"--detect_every must be between 1 and 1000, got 1001"),
         ({"face_margin": -0.1}, r"--face_margin must be between 0 and 5, got -0\.1"),
