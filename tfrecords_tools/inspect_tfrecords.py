@@ -22,6 +22,9 @@ def define_flags() -> None:
 
 def main() -> None:
     """Checks the shards and prints a line per partition, the remarks, and what was left out."""
+    import numpy as np
+
+    from tfrecords_tools.corpora.labels import scale_remarks
     from tfrecords_tools.corpora.recording import partition_remarks
     from tfrecords_tools.inspection import inspect  # loads TensorFlow, which --help does not need
 
@@ -36,7 +39,8 @@ def main() -> None:
     for name, summary in summaries.items():
         minutes = summary.frames / manifest.frame_rate_hz / 60.0
         line = f"{name:<6}{summary.recordings:4d} recordings, {summary.frames:8d} frames, {minutes:6.1f} min"
-        line += f", a face in {summary.faces_found / summary.frames:.1%}"
+        if summary.video_frames:
+            line += f", a face in {summary.faces_found / summary.video_frames:.1%}"
         for what, count in (("sound", summary.without_sound), ("video", summary.without_video)):
             line += f", {count} without {what}" if count else ""
         if summary.label_range is not None:
@@ -50,6 +54,11 @@ def main() -> None:
             print(f"{entry.name}: {remark}")
     for remark in partition_remarks(manifest.recordings):
         print(remark)
+    ranges = [summary.label_range for summary in summaries.values() if summary.label_range is not None]
+    if ranges:
+        lowest, highest = (np.stack(bounds) for bounds in zip(*ranges, strict=True))
+        for remark in scale_remarks(lowest.min(axis=0), highest.max(axis=0)):
+            print(remark)
     for name, reason in manifest.left_out.items():
         print(f"left out {name}: {reason}")
 

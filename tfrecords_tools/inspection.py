@@ -6,7 +6,6 @@ recording without gaps; every picture can be decoded; and the counts are those o
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from tqdm import tqdm
 from affect import storage
 from affect.config import PARTITIONS
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
-from affect.data.records import decode_jpeg, fault_in_shard, parse
+from affect.data.records import parse
+from affect.data.shard_check import checked_records
 from affect.errors import UserError
 from affect.media.contact_sheet import sheet_frames
 from tfrecords_tools.shards import draw_contact_sheet
@@ -29,6 +29,7 @@ class Summary:
     Attributes:
       recordings: number of recordings.
       frames: number of frames.
+      video_frames: number of frames of the recordings with video.
       faces_found: number of frames in which a face was found.
       label_range: minimum and maximum of arousal and valence, [2] each; None without labels.
       without_sound, without_video: number of recordings that have none.
@@ -36,6 +37,7 @@ class Summary:
 
     recordings: int
     frames: int
+    video_frames: int
     faces_found: int
     label_range: tuple[np.ndarray, np.ndarray] | None
     without_sound: int
@@ -75,21 +77,13 @@ def _check_recording(data_dir: str | Path, manifest: Manifest, entry: RecordingE
     if not entry.shards:
         raise UserError(f"recording {entry.name} has no shards in the manifest")
     _check_features(data_dir, entry)
+    for fields in checked_records(data_dir, manifest, entry):
+        frames += len(fields["labels"])
+        faces += int(tf.math.count_nonzero(fields["face_found"]))
+        labels.append(fields["labels"].numpy())
+    # Last, because a damaged record says more than a wrong checksum.
     for shard, digest in zip(entry.shards, entry.sha256, strict=True):
         path = storage.join(data_dir, shard)
-        if not storage.exists(path):
-            raise UserError(f"{path}: the manifest names this shard, but it is missing")
-        if storage.stamp(path)[0] == 0:
-            raise UserError(f"{path}: the shard is empty")
-        try:
-            for fields in _records(path, manifest, entry):
-                _check_record(path, fields, entry, frames)
-                frames += len(fields["labels"])
-                faces += int(tf.math.count_nonzero(fields["face_found"]))
-                labels.append(fields["labels"].numpy())
-        except tf.errors.OpError as error:
-            raise UserError(f"{path}: damaged at frame {frames} ({fault_in_shard(error)})") from error
-        # Last, because a damaged record says more than a wrong checksum.
         if hashlib.sha256(storage.read_bytes(path)).hexdigest() != digest:
             raise UserError(f"{path}: readable, but not the file that the manifest describes (SHA-256 differs)")
     if (frames, faces) != (entry.frames, entry.faces_found):
@@ -110,21 +104,6 @@ def _check_features(data_dir: str | Path, entry: RecordingEntry) -> None:
         raise UserError(f"{path}: not the file that the manifest describes (SHA-256 differs)")
 
 
-def _check_record(path: str, fields: dict, entry: RecordingEntry, start: int) -> None:
-    """Checks that a record continues its recording and holds crops, sound and labels for the same frames."""
-    if fields["recording"].numpy() != entry.name.encode() or int(fields["start_frame"]) != start:
-        raise UserError(
-            f"{path}: expected {entry.name} from frame {start}, found {fields['recording'].numpy().decode()} "
-            f"from frame {int(fields['start_frame'])}"
-        )
-    counts = {what: len(fields[what]) for what in ("labels", "pcm", "jpeg", "square", "face_found")}
-    frames = counts["labels"]
-    crops = frames if entry.has_video else 0
-    expected = [frames, frames if entry.has_audio else 0, crops, crops, crops]
-    if list(counts.values()) != expected or not frames:
-        raise UserError(f"{path}, frame {start}: the fields have different numbers of frames: {counts}")
-
-
 def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEntry) -> bytes:
     """Draws the same contact sheet (PNG) that make_tfrecords drew, from the shards."""
 
@@ -139,24 +118,12 @@ def _contact_sheet(data_dir: str | Path, manifest: Manifest, entry: RecordingEnt
     return draw_contact_sheet(shown, found, manifest.crop_size, entry.name)
 
 
-def _records(path: str, manifest: Manifest, entry: RecordingEntry) -> tf.data.Dataset:
-    """Returns the parsed records; with video, also "crops", the decoded pictures: decoding is the check of them."""
-    decode = partial(decode_jpeg, size=manifest.crop_size, recording=entry.name)
-
-    def read(serialized):
-        fields = parse(serialized, manifest.frame_samples)
-        if not entry.has_video:
-            return fields
-        return fields | {"crops": tf.map_fn(decode, fields["jpeg"], fn_output_signature=tf.uint8)}
-
-    return tf.data.TFRecordDataset(path).map(read, tf.data.AUTOTUNE)
-
-
 def _summarise(entries: list[RecordingEntry], labels: list[np.ndarray]) -> Summary:
     values = np.concatenate(labels) if labels else None
     return Summary(
         recordings=len(entries),
         frames=sum(entry.frames for entry in entries),
+        video_frames=sum(entry.frames for entry in entries if entry.has_video),
         faces_found=sum(entry.faces_found for entry in entries),
         label_range=None if values is None else (values.min(axis=0), values.max(axis=0)),
         without_sound=sum(not entry.has_audio for entry in entries),

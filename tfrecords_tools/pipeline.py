@@ -9,6 +9,7 @@ processes of this machine.
 
 import dataclasses
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,20 +18,26 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from affect import storage
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
 from affect.errors import UserError
+from affect.media.feature_tables import read_feature_table
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
+from tfrecords_tools.corpora.labels import scale_remarks
 from tfrecords_tools.corpora.layouts import Corpus
 from tfrecords_tools.corpora.recording import Recording
 from tfrecords_tools.run_local import run_local
 from tfrecords_tools.shard_folder import MadeOf, OutputFolder
 from tfrecords_tools.shards import PREPROCESSING_VERSION, Preprocessing, preprocess
 
-# An error message is one line; the command has already printed all of them.
+# An error message is one line; if there are more, all of them are printed before it.
 _MAX_LISTED = 3
+_MAX_CAUSE_CHARACTERS = 500
+# Errors whose message says by itself what is wrong: of our own code, of files, of memory, of OpenCV.
+_EXPECTED_ERRORS = (UserError, OSError, MemoryError, cv2.error)
 
 # The result for one recording: its entry in the manifest, or why it failed.
 Outcome = RecordingEntry | str
@@ -74,7 +81,7 @@ def make_tfrecords(
       output_dir: a new folder, or an unfinished one with the same settings; local or on an object store.
       settings: settings of the preprocessing.
       overwrite: replace complete shards, or shards with other settings.
-      allow_missing: leave out recordings that are incomplete or fail, instead of raising an error.
+      allow_missing: leave out recordings that are incomplete or fail, and print them, instead of raising an error.
       processes: maximum number of recordings at a time; None means one per core.
 
     Returns:
@@ -84,15 +91,23 @@ def make_tfrecords(
       UserError: recordings are incomplete or failed (the first ones are named, with the cause), or the output folder
         cannot be used.
     """
-    incomplete = {name: f"missing: {', '.join(pieces)}" for name, pieces in corpus.listing.missing.items()}
-    incomplete |= _unreadable(corpus)
-    for name, reason in incomplete.items():
-        print(f"{name}: {reason}")
-    if incomplete and not allow_missing:
+    missing = {name: f"missing: {', '.join(pieces)}" for name, pieces in corpus.listing.missing.items()}
+    unreadable, remarks = _check_before_decoding(corpus)
+    incomplete = missing | unreadable
+    if allow_missing:
+        _print_left_out(incomplete)
+    elif incomplete:
+        if len(incomplete) > _MAX_LISTED:
+            for name, reason in incomplete.items():
+                print(f"{name}: {reason}")
+        counts = [f"{len(missing)} recording(s) are incomplete"] if missing else []
+        counts += [f"files of {len(unreadable)} recording(s) cannot be used"] if unreadable else []
         raise UserError(
-            f"{corpus.root}: {len(incomplete)} recording(s) are incomplete: {_listed(incomplete)}; complete them, or "
-            "leave them out with --allow_missing"
+            f"{corpus.root}: {' and '.join(counts)}: {_listed(incomplete)}; complete or correct them, or leave them "
+            "out with --allow_missing"
         )
+    for remark in remarks:
+        print(remark)
     recordings = [recording for recording in corpus.listing.recordings if recording.name not in incomplete]
     if not recordings:
         raise UserError(f"{corpus.root}: no complete recording")
@@ -102,7 +117,9 @@ def make_tfrecords(
     try:
         with output.locked():
             if output.start(_folder_settings(corpus, settings), overwrite):
-                return _left_out_before(recordings, output)
+                left_out = _left_out_before(recordings, output)
+                _print_left_out({name: reason for name, reason in left_out.items() if name not in incomplete})
+                return left_out
             runner = partial(run_local, processes=processes)
             outcomes = _preprocess_all(corpus.root, recordings, settings, output, runner)
             return _finish(corpus, settings, output, recordings, outcomes, incomplete, allow_missing)
@@ -121,23 +138,46 @@ def preprocess_recording(task: Task) -> tuple[str, Outcome]:
         with task.output.staging() as staging, tempfile.TemporaryDirectory(prefix="affect-") as fetched:
             entry = preprocess(recording, partial(_local, task.root, Path(fetched)), task.settings, staging)
             task.output.commit(staging, entry, task.made_of)
-    except (UserError, OSError, MemoryError, cv2.error) as error:
-        return recording.name, str(error) or type(error).__name__
+    except Exception as error:  # whatever a file does to a decoder, the other recordings are not affected
+        return recording.name, _cause(error)
     return recording.name, entry
 
 
-def _unreadable(corpus: Corpus) -> dict[str, str]:
-    """Returns the recordings whose labels, frame times or face boxes cannot be read, before hours of decoding begin."""
+def _cause(error: Exception) -> str:
+    """Returns one line that says what went wrong; of an error that no code here expects, also its type and origin."""
+    message = " ".join(str(error).split())[:_MAX_CAUSE_CHARACTERS]
+    if isinstance(error, _EXPECTED_ERRORS):
+        return message or type(error).__name__
+    origin = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(origin.filename).name}, line {origin.lineno}"
+    return f"unexpected {type(error).__name__} in {where}" + (f": {message}" if message else "")
+
+
+def _check_before_decoding(corpus: Corpus) -> tuple[dict[str, str], list[str]]:
+    """Reads all labels, frame times and face boxes, and the beginning of feature tables, before hours of decoding.
+
+    Feature tables on an object store are not fetched twice; their recordings fail before they are decoded.
+
+    Returns:
+      The recordings with unreadable files, each with the reason, and remarks on the scale of the labels.
+    """
     faults = {}
+    lowest, highest = [], []
     for recording in corpus.listing.recordings:
         with tempfile.TemporaryDirectory(prefix="affect-") as fetched:
             local = partial(_local, corpus.root, Path(fetched))
             try:
-                for source in filter(None, (recording.labels, recording.frame_times, recording.face_boxes)):
+                for source in filter(None, (recording.frame_times, recording.face_boxes)):
                     source.read(*map(local, source.files))
-            except (UserError, OSError) as error:
-                faults[recording.name] = str(error)
-    return faults
+                for file in recording.features.values() if not storage.is_remote(corpus.root) else ():
+                    read_feature_table(local(file), head_only=True)
+                if recording.labels:
+                    labels = recording.labels.read(*map(local, recording.labels.files))
+                    lowest.append(labels.min(axis=0))
+                    highest.append(labels.max(axis=0))
+            except Exception as error:
+                faults[recording.name] = _cause(error)
+    return faults, scale_remarks(np.min(lowest, axis=0), np.max(highest, axis=0)) if lowest else []
 
 
 def _preprocess_all(
@@ -147,14 +187,19 @@ def _preprocess_all(
     outcomes: dict[str, Outcome] = {}
     tasks = []
     for recording in recordings:
-        made_of = _made_of(recording, root)
+        try:
+            made_of = _made_of(recording, root)
+        except OSError as error:  # removed since the corpus was listed
+            outcomes[recording.name] = _cause(error)
+            continue
         entry = output.finished(recording.name, made_of)
         if entry is None:
             tasks.append(Task(root, recording, made_of, settings, output))
         else:
             outcomes[recording.name] = entry
-    if outcomes:
-        print(f"continuing {output.path}: {len(outcomes)} of {len(recordings)} recordings are finished")
+    finished = sum(isinstance(outcome, RecordingEntry) for outcome in outcomes.values())
+    if finished:
+        print(f"continuing {output.path}: {finished} of {len(recordings)} recordings are finished")
     with tqdm(total=len(tasks), desc="recordings", unit="rec", disable=not tasks) as progress:
         for name, outcome in runner(preprocess_recording, tasks):
             outcomes[name] = outcome
@@ -175,8 +220,11 @@ def _finish(
     failed = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
     in_order = (outcomes[recording.name] for recording in recordings)
     entries = tuple(outcome for outcome in in_order if isinstance(outcome, RecordingEntry))
-    for name, cause in failed.items():
-        print(f"failed {name}: {cause}")
+    if allow_missing:
+        _print_left_out(failed)
+    elif len(failed) > _MAX_LISTED:
+        for name, cause in failed.items():
+            print(f"failed {name}: {cause}")
     if not entries:
         output.abandon()
         raise UserError(f"every recording failed: {_listed(failed)}")
@@ -258,6 +306,11 @@ def _folder_settings(corpus: Corpus, settings: Preprocessing) -> dict[str, Any]:
 def _without_folders(reason: str, root: str) -> str:
     """Removes the corpus folder from a reason: a manifest holds no paths of the machine that wrote it."""
     return reason.replace(f"{root.rstrip('/')}/", "")
+
+
+def _print_left_out(reasons: dict[str, str]) -> None:
+    for name, reason in reasons.items():
+        print(f"left out {name}: {reason}")
 
 
 def _listed(reasons: dict[str, str]) -> str:

@@ -8,16 +8,15 @@
 give the same bytes. Memory does not grow with the video.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from affect.data.manifest import RecordingEntry
-from affect.media.arff import instance_names
 from affect.media.contact_sheet import contact_sheet, sheet_frames
 from affect.media.feature_tables import read_feature_table
 from affect.media.recording import DecodedRecording, decode_recording
@@ -25,12 +24,13 @@ from affect.media.settings import DecodingSettings
 from affect.storage import sha256_of
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES
 from tfrecords_tools.corpora.recording import Recording, Source
+from tfrecords_tools.file_remarks import file_remarks
 
 # TensorFlow is imported inside functions: it takes seconds to load, and only the worker processes need it.
 
 # Raised by one when a change of the code makes other shards of the same files: a folder that an earlier version began
-# must not be continued then.
-PREPROCESSING_VERSION = 1
+# must not be continued then. 2: gold standards with negative weights, as AVEC has them.
+PREPROCESSING_VERSION = 2
 _RECORDS_PER_SHARD = 300
 
 
@@ -63,6 +63,7 @@ def preprocess(
       UserError: a file cannot be decoded or does not fit the others; names it.
     """
     labels = _read(recording.labels, local)
+    features, features_end_secs = _write_features(recording, local, staging)  # first: a fault in it is found early
     decoded = decode_recording(
         local(recording.audio) if recording.audio else None,
         local(recording.video) if recording.video else None,
@@ -72,7 +73,6 @@ def preprocess(
         num_labels=None if labels is None else len(labels),
     )
     shards = _write_shards(recording, settings, staging, decoded, labels)
-    features = _write_features(recording, local, staging)
     return RecordingEntry(
         name=recording.name,
         partition=recording.partition,  # pyright: ignore[reportArgumentType] - `Recording` has checked it
@@ -84,11 +84,12 @@ def preprocess(
         audio_mean=decoded.audio_mean,
         audio_std=decoded.audio_std,
         faces_found=int(decoded.found.sum()),
-        remarks=(*decoded.remarks, *_name_remarks(recording, local)),
+        remarks=(*decoded.remarks, *file_remarks(recording, local, labels, features_end_secs, decoded.frames)),
         features=features,
         features_sha256=sha256_of(staging / features) if features else "",
         shards=shards,
         sha256=tuple(sha256_of(staging / name) for name in shards),
+        shard_bytes=tuple((staging / name).stat().st_size for name in shards),
     )
 
 
@@ -109,19 +110,6 @@ def draw_contact_sheet(jpegs: dict[int, bytes], found: np.ndarray, size: int, re
     crops = [decode_jpeg(jpeg, size, recording).numpy() for jpeg in jpegs.values()]
     sheet = contact_sheet(crops, [bool(found[k]) for k in jpegs], [k / FRAME_RATE_HZ for k in jpegs])
     return cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _name_remarks(recording: Recording, local: Callable[[str], Path]) -> Iterator[str]:
-    """Yields a remark for each ARFF file whose rows are named after another recording: it may be the wrong file."""
-    for file in recording.files:
-        if not file.lower().endswith(".arff"):
-            continue
-        # Some tools write the name of the sound file.
-        names = instance_names(local(file))
-        others = [name for name in names if recording.name not in (name, PurePath(name).stem)]
-        if others:
-            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            yield f"the rows of {file} are named {others[0]!r}{more}; check that they belong to this recording"
 
 
 def _read(source: Source | None, local: Callable[[str], Path]):
@@ -169,14 +157,18 @@ def _pcm_of(samples: np.ndarray | None, run: slice) -> np.ndarray:
     return np.pad(part, (0, (run.stop - run.start) * FRAME_SAMPLES - part.size)).reshape(-1, FRAME_SAMPLES)
 
 
-def _write_features(recording: Recording, local: Callable[[str], Path], staging: Path) -> str:
-    """Writes the features file; returns its path below `staging`, empty if the corpus ships no features."""
+def _write_features(recording: Recording, local: Callable[[str], Path], staging: Path) -> tuple[str, dict[str, float]]:
+    """Writes the features file.
+
+    Returns:
+      Its path below `staging`, empty if the corpus ships no features, and the time of the last row by source file.
+    """
     from affect.data.features import FeatureTable, write_features
 
     if not recording.features:
-        return ""
+        return "", {}
     name = f"features/{recording.name}.h5"
     (staging / "features").mkdir(parents=True, exist_ok=True)
     tables = {table: FeatureTable(*read_feature_table(local(file))) for table, file in recording.features.items()}
     write_features(staging / name, tables)
-    return name
+    return name, {file: float(tables[table].times_secs[-1]) for table, file in recording.features.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from affect.errors import UserError
-from affect.media.tables import Table, read_text
+from affect.media.tables import Table, read_text, split_lines, to_number
 
 _NUMERIC_TYPES = ("numeric", "real", "integer")
 _MISSING = "?"
@@ -20,8 +20,12 @@ _MISSING = "?"
 _Rows = list[tuple[int, str]]  # line number and text of each row
 
 
-def read_arff(path: Path) -> Table:
+def read_arff(path: Path, head_only: bool = False) -> Table:
     """Reads one file.
+
+    Args:
+      path: the file.
+      head_only: see `read_text`.
 
     Returns:
       Numeric attributes in `columns` and `values`, where NaN is a missing value (`?`); all others in `text_columns`.
@@ -30,7 +34,7 @@ def read_arff(path: Path) -> Table:
       UserError: the file is missing, has no header or no rows, or a row (named by its line) has too few or too many
         values or one that is not a number.
     """
-    attributes, rows = _parse(read_text(path), path)
+    attributes, rows = _parse(read_text(path, head_only), path)
     if not rows:
         raise UserError(f"{path}: has no rows after @data; was it cut?")
     values, text_columns = _parse_fast(rows, attributes) or _parse_row_by_row(rows, attributes, path)
@@ -54,11 +58,13 @@ def instance_names(path: Path) -> list[str]:
 
 def _parse(text: str, path: Path) -> tuple[dict[str, str], _Rows]:
     """Returns the lower-case type of each attribute by name, and the rows, without empty lines and comments."""
-    data = re.search(r"^[ \t]*@data[ \t]*\r?$\n?", text, re.IGNORECASE | re.MULTILINE)
+    data = re.search(r"^[ \t]*@data[ \t]*$\n?", text, re.IGNORECASE | re.MULTILINE)
     if data is None:
         raise UserError(f"{path}: has no @data line; is it an ARFF file, or was it cut?")
     attributes: dict[str, str] = {}
-    for number, line in enumerate(text[: data.start()].splitlines(), start=1):
+    lines = split_lines(text, str(path))
+    first_row = text.count("\n", 0, data.end())
+    for number, line in enumerate(lines[:first_row], start=1):
         keyword = line.strip().split(maxsplit=1)
         if not keyword or keyword[0].lower() != "@attribute":
             continue
@@ -71,9 +77,8 @@ def _parse(text: str, path: Path) -> tuple[dict[str, str], _Rows]:
         attributes[parts[0]] = parts[1].lower()
     if not attributes:
         raise UserError(f"{path}: its header declares no attributes")
-    first_line = text.count("\n", 0, data.end()) + 1
-    lines = ((number, line.strip()) for number, line in enumerate(text[data.end() :].splitlines(), start=first_line))
-    return attributes, [(number, line) for number, line in lines if line and not line.startswith("%")]
+    rows = ((number, line.strip()) for number, line in enumerate(lines[first_row:], start=first_row + 1))
+    return attributes, [(number, line) for number, line in rows if line and not line.startswith("%")]
 
 
 def _parse_fast(rows: _Rows, attributes: dict[str, str]) -> tuple[np.ndarray, dict[str, list[str]]] | None:
@@ -134,6 +139,6 @@ def _cells(line: str, number: int, path: Path) -> list[str]:
 
 def _number(cell: str, name: str, line: int, path: Path) -> float:
     try:
-        return np.nan if cell == _MISSING else float(cell)
+        return np.nan if cell == _MISSING else to_number(cell)
     except ValueError as error:
         raise UserError(f"{path}, line {line}: {name!r} is {cell!r}, not a number") from error

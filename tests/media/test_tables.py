@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from affect.errors import UserError
+from affect.media import tables
 from affect.media.arff import read_arff
-from affect.media.feature_tables import read_feature_table
-from affect.media.tables import check_finite, check_times, read_numbers
+from affect.media.feature_tables import instance_names, read_feature_table
+from affect.media.tables import ANY_SEPARATOR, check_finite, check_times, read_numbers
 
 ARFF = "@relation GOLD\n\n@attribute Instance_name string\n@attribute frameTime numeric\n\n@data\n\n{rows}\n"
 
@@ -82,6 +83,88 @@ def test_numbers_with_byte_order_mark_blank_lines_and_trailing_blanks(tmp_path):
     np.testing.assert_array_equal(table.lines, [3, 4])
 
 
+LABELS = [[0, 0, -1], [0.04, 0.25, 1e-3]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "time,arousal,valence\n0,0,-1\n0.04,.25,1e-3",  # no line feed at the end
+        "time;arousal;valence\r\n0;0;-1\r\n0,04;0,25;0,001\r\n",
+        "time\tarousal\tvalence\r0\t0\t-1\r0,04\t0,25\t1e-3\r",
+        "sep=;\ntime;arousal;valence\n0;0;-1\n0.04;0.25;0.001\n",
+        "\nSEP=|\ntime|arousal|valence\n0|0|-1\n0,04|0,25|0,001\n",
+        "time,arousal,valence,,\n0,0,-1,,\n0.04,0.25,0.001,,\n,,,,\n",
+        "time,arousal,valence\n0,0,-1,\n0.04,0.25,0.001,\n",
+        '"time","arousal","valence"\n"0","0","-1"\n\n"0.04","0.25","0.001"\n\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_spreadsheets_write_is_read_where_it_is_unambiguous(tmp_path, content, encoding):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content.encode(encoding))
+    table = read_numbers(path, ANY_SEPARATOR, header=True)
+    assert table.columns == ("time", "arousal", "valence")
+    np.testing.assert_array_equal(table.values, LABELS)
+    lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    assert ["-1" in lines[table.lines[0] - 1], "25" in lines[table.lines[1] - 1]] == [True, True]
+
+
+def test_a_table_without_a_header_may_have_decimal_commas(tmp_path):
+    path = tmp_path / "P16.csv"
+    path.write_text("0,00;0,5;\n0,04;-0,25;\n")
+    np.testing.assert_array_equal(read_numbers(path, ANY_SEPARATOR, header=False).values, [[0, 0.5], [0.04, -0.25]])
+
+
+def test_arff_may_have_the_line_ends_and_the_encoding_of_any_system(tmp_path):
+    path = tmp_path / "t.arff"
+    for end in ("\n", "\r\n", "\r"):
+        for encoding in ("utf-8-sig", "utf-16"):
+            path.write_bytes(ARFF.format(rows="'a',0.04").replace("\n", end).encode(encoding))
+            table = read_arff(path)
+            assert (table.values.tolist(), table.lines.tolist()) == ([[0.04]], [8])
+
+
+def test_thousands_of_columns_are_read(tmp_path):
+    values = np.random.default_rng(0).normal(size=(20, 6_373))
+    path = tmp_path / "t.csv"
+    rows = [f"'unknown';{k / 25};" + ";".join(map(repr, row.tolist())) for k, row in enumerate(values)]
+    path.write_text("\n".join(["name;frameTime;" + ";".join(f"f{i}" for i in range(6_373)), *rows]))
+    _, _, read = read_feature_table(path)
+    np.testing.assert_array_equal(read, values)
+    assert instance_names(path) == []  # openSMILE was not told a name
+
+
+@pytest.mark.parametrize("kind", ["csv", "arff"])
+def test_the_beginning_of_a_table_is_whole_lines(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(tables, "HEAD_BYTES", 200)
+    separator, head = (";", "frameTime;F0") if kind == "csv" else (
+        ",", "@attribute frameTime real\n@attribute F0 real\n@data"
+    )  # fmt: skip
+    path = tmp_path / f"t.{kind}"
+    path.write_text("\n".join([head, *(f"{k / 25:.2f}{separator}{k / 7:.3f}" for k in range(100)), f"9{separator}x"]))
+    _, times_secs, values = read_feature_table(path, head_only=True)
+    assert 5 < len(times_secs) < 20
+    np.testing.assert_allclose(values[:, 0], np.arange(len(times_secs)) / 7, atol=1e-3)
+    with pytest.raises(UserError, match="line 10[24]: .*x"):
+        read_feature_table(path)
+
+
+@pytest.mark.parametrize(
+    "columns", ["name;frameIndex;frameTime", "name;frameTime", "frameIndex;frameTime", "frameTime"]
+)
+def test_tables_of_opensmile_may_begin_with_a_name_and_an_index(tmp_path, columns):
+    cells = {"name": "'talk_1'", "frameIndex": "{k}", "frameTime": "{k}.5"}
+    row = ";".join(cells[name] for name in columns.split(";"))
+    path = tmp_path / "t.csv"
+    path.write_text(f"{columns};F0;loud\n" + "".join(f"{row};{{k}}e-1;\n".format(k=k) for k in (0, 1)))
+    names, times_secs, values = read_feature_table(path)
+    assert names == ("F0", "loud")
+    np.testing.assert_array_equal(times_secs, [0.5, 1.5])
+    np.testing.assert_array_equal(values, [[0, np.nan], [0.1, np.nan]])  # an empty cell is a missing value
+    assert instance_names(path) == (["talk_1"] if "name" in columns else [])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -138,6 +221,9 @@ def test_feature_tables_are_arff_or_separated_by_semicolons(tmp_path, name, head
         ("frameTime;F0\n0;1\n0;2\n", "line 3: time 0 is repeated"),
         ("frameTime;F0\n0;1\nnan;2\n", "line 3: the time is not a finite number"),
         ("F0;loud\n0;1\n", "expected frameTime and then values, got F0, loud"),
+        ("name;F0\n'a';1\n", "expected frameTime and then values, got F0"),
+        ("name\n'a'\n", "only one column"),
+        ("name;name\n'a';'b'\n", "expected frameTime and then values, got "),
     ],
 )
 def test_feature_tables_without_increasing_times_are_refused(tmp_path, content, message):

@@ -15,7 +15,7 @@ from affect.metrics import concordance_cc
 from tests.helpers import trees
 from tests.helpers.commands import read_recording
 from tests.helpers.in_process import call_main
-from tfrecords_tools import inspect_tfrecords, shards
+from tfrecords_tools import file_remarks, inspect_tfrecords, shards
 from tfrecords_tools import make_tfrecords as make_tfrecords_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.pipeline import make_tfrecords
@@ -43,12 +43,14 @@ def dot_positions(fields):
 
 
 def gold_by_hand(ratings):
-    """Computes AVEC's gold standard a second time, independently."""
-    raters = range(ratings.shape[1])
-    pairs = [[concordance_cc(ratings[:, i], ratings[:, j]) for j in raters if j != i] for i in raters]
-    weights = np.maximum(np.mean(pairs, axis=1), 0.0)
-    means = ratings.mean(axis=0)
-    return (ratings - means).mean(axis=1) + weights @ means / weights.sum()
+    """Computes AVEC's gold standard step by step, as its authors describe it."""
+    raters = ratings.T
+    weights = []
+    for i, rater in enumerate(raters):
+        others = [other for j, other in enumerate(raters) if j != i]
+        weights.append(np.mean([concordance_cc(rater, other) for other in others]))  # negative ones included
+    common_mean = sum(w * rater.mean() for w, rater in zip(weights, raters, strict=True)) / sum(weights)
+    return np.mean([rater - rater.mean() + common_mean for rater in raters], axis=0)
 
 
 def avec2016(root):
@@ -130,6 +132,96 @@ def test_gold_standard_is_computed_from_individual_ratings_on_request(tmp_path):
         assert manifest.preprocessing["gold_standard"] == method
         labels = read_recording(tmp_path / method, "train_1")["labels"]
         np.testing.assert_allclose(labels, np.stack([expected[1:]] * 2, axis=1), atol=1e-6)
+
+
+def test_a_rater_who_contradicts_the_others_is_weighed_as_in_avec_and_named(tmp_path, capsys):
+    root = tmp_path / "corpus"
+    ratings = trees.recola_tree(root)["P16"]["arousal"]
+    ratings[:, 4] = np.round(0.3 - 0.5 * ratings[:, 0], 4)  # FF2
+    trees.write_ratings(root / "RECOLA-Annotation/emotional_behaviour/arousal/P16.csv", ratings)
+    agreement = np.mean([concordance_cc(ratings[:, 4], ratings[:, j]) for j in (0, 1, 2, 3, 5)])
+    assert agreement < -0.1
+    (entry,) = make(root, tmp_path / "records").recordings
+    labels = read_recording(tmp_path / "records", "P16")["labels"]
+    np.testing.assert_allclose(labels[:, 0], gold_by_hand(ratings)[1:], atol=1e-6)
+    assert entry.remarks == (
+        f"rater FF2's mean agreement on arousal with the others is {agreement:.2g}; check these ratings: the gold "
+        "standard weighs them negatively, as AVEC does",
+    )
+    (mean,) = make(root, tmp_path / "mean", gold_standard="mean").recordings
+    assert not mean.remarks  # nobody is weighed
+
+    curve = ratings[:, :1] - ratings[:, :1].mean()
+    split = np.tile(curve, 6) * [1, -1, 1, -1, 1, -0.8] + np.arange(6) / 10
+    trees.write_ratings(root / "RECOLA-Annotation/emotional_behaviour/arousal/P16.csv", split)
+    (entry,) = make(root, tmp_path / "equal").recordings
+    assert entry.remarks[-1].startswith("the raters do not agree on arousal (weights of the gold standard sum to -")
+    labels = read_recording(tmp_path / "equal", "P16")["labels"]
+    np.testing.assert_allclose(labels[:, 0], np.round(split, 4)[1:].mean(axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shown"),
+    [
+        (lambda x: (x + 1) / 2, ["valence is never below 0 in the whole corpus"]),  # [0, 1]
+        (lambda x: (x + 3) / 2, ["valence is never below 0 in the whole corpus"]),  # [1, 2]
+        (lambda x: 0 * x, ["valence is 0 in every frame", "valence is 0 in all labels of the corpus"]),
+        (lambda x: x, []),
+    ],
+)
+def test_labels_on_another_scale_are_remarked_before_and_after_preprocessing(tmp_path, capsys, scale, shown):
+    root = tmp_path / "corpus"
+    labels = trees.table_tree(root, [f"{name},{part},sound/anna voice.wav,,labels/anna.csv" for name, part in
+                                     (("anna", "train"), ("ben", "dev"))])  # fmt: skip
+    labels[:, 1] = scale(labels[:, 1])
+    rows = [f"{k / 10:.1f},{a:.4f},{v:.4f}" for k, (a, v) in enumerate(labels)]
+    trees.write_lines(root / "labels/anna.csv", ["time,arousal,valence", *rows])
+    flags = [f"--corpus_dir={root}", f"--output_dir={tmp_path / 'records'}", "--processes=1"]
+    assert not call_main(make_tfrecords_command, *flags)
+    made = capsys.readouterr().out
+    assert not call_main(inspect_tfrecords, f"--data_dir={tmp_path / 'records'}")
+    for printed in (made, capsys.readouterr().out):
+        assert "gold standard" not in printed and "a face in" not in printed  # labels are the user's; there is no video
+        assert all(remark in printed for remark in shown)
+        assert printed.count("valence is") == (3 if len(shown) > 1 else len(shown))  # constant: once per recording too
+        assert "arousal is" not in printed
+
+
+def test_a_scale_is_remarked_only_if_no_recording_goes_below_zero(tmp_path, capsys):
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root, ("train_1", "train_2"))
+    gold = root / "ratings_gold_standard/valence/train_1.arff"
+    trees.write_gold_arff(gold, "train_1", np.linspace(0.1, 0.9, trees.FRAMES + 1))
+    make(root, tmp_path / "records")
+    assert "never below" not in capsys.readouterr().out
+
+
+def test_tables_of_opensmile_are_read_and_named_in_remarks(tmp_path):
+    from affect.data.features import read_features
+
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root, boxes=True)
+    rows = [f"'{name}';{k};{k * 0.01:.6f};{k / 7:e};-1,5".replace(",", ".") for k, name in
+            enumerate(["train_1", "train_1", "dev_7"])]  # fmt: skip
+    trees.write_lines(root / "features_audio/train_1.csv", ["name;frameIndex;frameTime;loudness;F0", *rows])
+    (entry,) = make(root, tmp_path / "records").recordings
+    table = read_features(tmp_path / "records" / entry.features)["features_audio"]
+    assert table.columns == ("loudness", "F0")
+    np.testing.assert_array_equal(table.times_secs, [0.0, 0.01, 0.02])
+    np.testing.assert_allclose(table.values, [[0, -1.5], [1 / 7, -1.5], [2 / 7, -1.5]], rtol=1e-6)
+    assert entry.remarks == (
+        "the rows of features_audio/train_1.csv are named 'dev_7'; check that they belong to this recording",
+    )
+
+
+def test_features_that_end_long_before_the_recording_are_remarked(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_remarks, "_MAX_WINDOW_SECS", 1.0)
+    root = tmp_path / "corpus"
+    trees.avec2016_tree(root, boxes=True)
+    for folder, last in (("features_cut", 2.0), ("features_whole", 3.5)):
+        trees.write_lines(root / folder / "train_1.csv", ["frameTime;F0", "0;1", f"{last};1"])
+    (entry,) = make(root, tmp_path / "records").recordings
+    assert entry.remarks == ("features_cut/train_1.csv ends at 2.00 s, but the recording at 4.00 s; was the file cut?",)
 
 
 def test_recordings_without_sound_or_video_or_labels_are_kept(tmp_path):

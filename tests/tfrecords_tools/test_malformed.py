@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from affect.errors import UserError
-from tests.helpers import trees
+from tests.helpers import sounds, trees, videos
 from tests.helpers.commands import error_lines, made_once, run_command
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.pipeline import make_tfrecords
@@ -26,6 +26,8 @@ def intact_trees(tmp_path_factory, worker_id):
 
     def make(path):
         trees.avec2016_tree(path / "avec2016", boxes=True)
+        rows = [f"'train_1';{k / 25:.6f};{k / 7:e}" for k in range(trees.FRAMES)]
+        trees.write_lines(path / "avec2016" / FEATURES, ["name;frameTime;loudness", *rows])
         trees.write_lines(
             path / "avec2016/recordings_video_frame_time/train_1.csv",
             ["frame;time", *(f"{k};{k / 25:.2f}" for k in range(trees.FRAMES))],
@@ -94,6 +96,66 @@ def write_sound_without_pictures(path):
         container.mux(track.encode())
 
 
+def encode_twice(path, codec, muxer, **options):
+    """Writes a tone with FFmpeg, and the same bytes behind it once more, as `cat` does."""
+    sounds.encode(path, {"codec": codec, "rate_hz": 48_000, "signal": sounds.tone(48_000)}, muxer=muxer, **options)
+    path.write_bytes(2 * path.read_bytes())
+
+
+def write_with_lost_packets(path):
+    """Writes a tone as AAC in a transport stream, of which packets in the middle are missing."""
+    sounds.encoder("aac", "mpegts")(path)
+    packets = [path.read_bytes()[at : at + 188] for at in range(0, path.stat().st_size, 188)]
+    path.write_bytes(b"".join(packets[: len(packets) // 2] + packets[len(packets) // 2 + 3 :]))
+
+
+def write_two_rates(path):
+    """Writes two tones of different sampling rates into one file."""
+    parts = []
+    for rate_hz in (44_100, 48_000):
+        sounds.encoder("ac3", "ac3", rate_hz)(path)
+        parts.append(path.read_bytes())
+    path.write_bytes(b"".join(parts))
+
+
+def write_cut_flac(path):
+    sounds.plain("PCM_16", "FLAC")(path)
+    truncate(path)
+
+
+def write_empty_sound_before_another_chunk(path):
+    soundfile.write(path, np.zeros(0), 44_100, format="WAV")
+    path.write_bytes(path.read_bytes() + b"LIST\x04\0\0\0INFO")
+
+
+def rewrite_video(path, suffix, spoil=lambda path: None):
+    """Writes a second of grey pictures in another format, whatever the name of the video says; then spoils it."""
+    other = path.with_name(f"other{suffix}")
+    trees.write_video(other, [videos.grey(40 + 4 * k) for k in range(25)])
+    spoil(other)
+    other.replace(path)
+
+
+def cut_to_60_percent(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+
+
+def twice(path):
+    path.write_bytes(2 * path.read_bytes())
+
+
+def encrypt(path):
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00" * 16, "encryption_kid": "11" * 16}
+    videos.write_coded(path, "libx264", "yuv420p", [videos.grey(40 + 4 * k) for k in range(25)], key)
+
+
+def write_with_a_pause(path):
+    """Writes two pictures 700 s apart."""
+    other = path.with_name("other.mkv")
+    trees.write_video(other, [videos.grey(40), videos.grey(80)], times_secs=[0.0, 700.0])
+    other.replace(path)
+
+
 def header_claims(path, rate_hz):
     """Changes the sampling rate in the header of a WAV file."""
     content = bytearray(path.read_bytes())
@@ -135,6 +197,7 @@ GOLD, TIMES = "ratings_gold_standard/arousal/train_1.arff", "recordings_video_fr
 RECOLA = "RECOLA-Annotation/emotional_behaviour/arousal/P16.csv"
 TZIRAKIS = "Ratings_affective_behaviour_CCC_centred/valence/P16.csv"
 LABELS = "labels/anna.csv"
+FEATURES = "features_audio/train_1.csv"
 ROW = "anna,train,sound/anna voice.wav,anna.mp4,labels/anna.csv"
 
 # For every fault: the layout, the file, what is done to it, and a part of the message.
@@ -298,6 +361,123 @@ FAULTS = {
     ),
     "labels of other columns": ("table", LABELS, lambda p: text(p, "arousal", "anger"), "header time,arousal,valence"),
     "labels at odd times": ("table", LABELS, lambda p: text(p, "\n1.5,", "\n1.55,"), "must come at a regular rate"),
+    "text as sound": (
+        "avec2016", WAV, lambda p: p.write_text("hello\n" * 99), "(libsndfile: Format not recognised; FFmpeg:",
+    ),
+    "sound joined from two transport streams": (
+        "avec2016", WAV, lambda p: encode_twice(p, "aac", "mpegts"), "the clock of the sound jumps back from",
+    ),
+    "sound joined from two webm": (
+        "avec2016", WAV, lambda p: encode_twice(p, "libopus", "webm"), "the clock of the sound jumps back from",
+    ),
+    "sound joined from two m4a": (
+        "avec2016", WAV, lambda p: encode_twice(p, "aac", "ipod"), "only the first would be read",
+    ),
+    "sound of two sampling rates": (
+        "avec2016", WAV, write_two_rates, "the sampling rate changes from 44100 to 48000 Hz at 2.",
+    ),
+    "sound with lost packets": ("avec2016", WAV, write_with_lost_packets, "FFmpeg: Invalid data found"),
+    "flac that is cut": ("avec2016", WAV, write_cut_flac, "(libsndfile: flac decoder lost sync; FFmpeg:"),
+    "wav of chunks without samples": ("avec2016", WAV, write_empty_sound_before_another_chunk, "contains no samples"),
+    "the cover of an album as video": (
+        "avec2016", MP4,
+        lambda p: sounds.encode(
+            p, {"codec": "aac", "rate_hz": 44_100, "signal": sounds.tone(44_100)}, cover=videos.grey(40)
+        ),
+        "the file has no video track",
+    ),
+    "video joined from two transport streams": (
+        "table", "anna.mp4", lambda p: rewrite_video(p, ".ts", twice), "the clock of the video jumps back from",
+    ),
+    "video joined from two mkv": (
+        "table", "anna.mp4", lambda p: rewrite_video(p, ".mkv", twice), "the clock of the video jumps back from",
+    ),
+    "video joined from two mp4": ("avec2016", MP4, twice, "joined from several, and only the first would be read"),
+    "video joined from two flv": (
+        "avec2016", MP4, lambda p: rewrite_video(p, ".flv", twice), "only the first would be read",
+    ),
+    "video that is encrypted": ("avec2016", MP4, encrypt, "the video track is encrypted"),
+    "video without its index": (
+        "avec2016", MP4, lambda p: rewrite_video(p, ".mp4", cut_to_60_percent), "it may be cut, or not a video",
+    ),
+    "video with a pause of minutes": ("table", "anna.mp4", write_with_a_pause, "no picture for 700 s before 700 s"),
+    "labels as a spreadsheet": (
+        "table", LABELS, lambda p: p.write_bytes(b"PK\x03\x04 [Content_Types].xml"),
+        "anna.csv: is a spreadsheet or an archive, not text; export it as CSV",
+    ),
+    "labels in UTF-16 without a mark": (
+        "table", LABELS, lambda p: p.write_bytes(p.read_text().encode("utf-16-le")),
+        "line 1: contains a zero byte, which text does not; save the file as UTF-8 text",
+    ),
+    "labels in UTF-16 that is cut": (
+        "table", LABELS, lambda p: p.write_bytes(p.read_text().encode("utf-16")[:-1]), "is not UTF-16; save the file",
+    ),
+    "labels in one huge line": (
+        "table", LABELS, lambda p: p.write_text("time,arousal,valence\n" + "0," * 3_000_000),
+        "line 2: a line of 6000000 characters is too long for a table",
+    ),
+    "labels in a cell that never ends": (
+        "table", LABELS, lambda p: p.write_text('time,arousal,valence\n0,0,"' + "0" * 200_000), "mark not closed?",
+    ),
+    "labels of a header only": ("table", LABELS, lambda p: p.write_text("time,arousal,valence"), "no rows of numbers"),
+    "labels with an empty cell": (
+        "table", LABELS, lambda p: p.write_text("time,arousal,valence\n0,0,0\n1,,0\n"),
+        "line 3: '' is not a number (column 'arousal')",
+    ),
+    "labels with decimal commas between commas": (
+        "table", LABELS, lambda p: p.write_text('time,arousal,valence\n0,0,0\n1,"0,5",0\n'),
+        "line 3: '0,5' is not a number (column 'arousal'); the decimal mark of this file is '.'",
+    ),
+    "labels with mixed decimal marks": (
+        "table", LABELS, lambda p: p.write_text("time;arousal;valence\n0;0;0\n1;0,5;0\n2;0.5;0\n"),
+        "line 4: '0.5' is not a number (column 'arousal'); the decimal mark of this file is ','",
+    ),
+    "labels with marks of thousands": (
+        "table", LABELS, lambda p: p.write_text("time,arousal,valence\n0,0,0\n1_000,0,0\n"),
+        "line 3: '1_000' is not a number",
+    ),
+    "labels from 1 to 9": (
+        "table", LABELS, lambda p: p.write_text("time,arousal,valence\n0,5,1\n4,5,9\n"),
+        "line 2: arousal is 5; ratings lie in [-1, 1]; write (x - 3) / 2 for a scale from 1 to 5, (x - 5) / 4 for 1",
+    ),
+    "frame times without a header": (
+        "avec2016", TIMES, lambda p: text(p, "frame;time\n", ""),
+        "line 1: expected the names of the columns, got 0, 0.00",
+    ),
+    "labels without a header": ("table", LABELS, lambda p: p.write_text("0,0,0\n4,0,0\n"), "columns, got 0, 0, 0"),
+    "ratings of one rater twice": (
+        "recola", RECOLA, lambda p: text(p, ";FM2 ;", ";FM1 ;"), "two columns are named 'FM1'; give each a name",
+    ),
+    "ratings of a rater without a name": ("recola", RECOLA, lambda p: text(p, ";FM2 ;", ";;"), "column 3 has no name"),
+    "features without times": (
+        "avec2016", FEATURES, lambda p: text(p, "frameTime", "F0"),
+        "expected frameTime and then values, got F0, loudness",
+    ),
+    "features without a header": (
+        "avec2016", FEATURES, lambda p: p.write_text("'train_1';0.00;1.5\n'train_1';0.04;1.5\n"),
+        "line 1: expected the names of the columns, got 'train_1', 0.00, 1.5",
+    ),
+    "features of one name twice": (
+        "avec2016", FEATURES, lambda p: p.write_text("frameTime;F0;F0\n0;1;2\n"), "two columns are named 'F0'",
+    ),
+    "features with an unknown column of text": (
+        "avec2016", FEATURES, lambda p: text(p, "name;", "who;"),
+        "line 2: \"'train_1'\" is not a number (column 'who')",
+    ),
+    "features in milliseconds": (
+        "avec2016", FEATURES, lambda p: p.write_text("frameTime;F0\n0;1\n40;2\n80;2\n"),
+        "rows are 40 s apart; are the times in milliseconds?",
+    ),
+    "features at one time twice": (
+        "avec2016", FEATURES, lambda p: text(p, ";0.080000;", ";0.040000;"), "line 4: time 0.04 is repeated",
+    ),
+    "features cut in a row": (
+        "avec2016", FEATURES, lambda p: text(p, ";0.080000;", ";"),
+        "line 4: 2 cell(s) where 3 were expected; was it cut?",
+    ),
+    "features as an old spreadsheet": (
+        "avec2016", FEATURES, lambda p: p.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "is a spreadsheet or an",
+    ),
     "a picture as labels": ("table", LABELS, write_png_as_video, "is not UTF-8"),
 }  # fmt: skip
 

@@ -222,7 +222,8 @@ def written_by(path, version, preprocessing_version=None):
     settings = content.get("preprocessing", content)
     assert content["written_by"] == f"affect {__version__} make_tfrecords"
     content["written_by"] = f"affect {version} make_tfrecords"
-    settings.pop("version", None)  # 0.1.0 did not write it
+    if version == "0.1.0":
+        del settings["version"]  # which it did not write
     if preprocessing_version is not None:
         settings["version"] = preprocessing_version
     path.write_text(json.dumps(content))
@@ -231,7 +232,7 @@ def written_by(path, version, preprocessing_version=None):
 def test_an_upgrade_recognises_the_finished_shards_of_the_version_before(corpus_dir, data_dir, tmp_path, capsys):
     output = tmp_path / "records"
     shutil.copytree(data_dir, output)
-    written_by(output / "manifest.json", "0.1.0")
+    written_by(output / "manifest.json", "0.9")
     before = content(output)
     assert not finish(corpus_dir, output)
     assert "is already complete; nothing was done" in capsys.readouterr().out
@@ -241,7 +242,7 @@ def test_an_upgrade_recognises_the_finished_shards_of_the_version_before(corpus_
 def test_an_upgrade_continues_what_the_version_before_began(killed, corpus_dir, data_dir, tmp_path):
     output = tmp_path / "records"
     shutil.copytree(killed, output)
-    written_by(output / ".unfinished/settings.json", "0.1.0")
+    written_by(output / ".unfinished/settings.json", "0.9")
     kept = {path: path.stat().st_mtime_ns for path in output.glob("*/*.tfrecord")}
     finish(corpus_dir, output)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -249,11 +250,15 @@ def test_an_upgrade_continues_what_the_version_before_began(killed, corpus_dir, 
 
 
 @pytest.mark.parametrize("name", ["manifest.json", ".unfinished/settings.json"])
-def test_shards_that_this_version_would_make_differently_are_refused(killed, corpus_dir, data_dir, tmp_path, name):
+@pytest.mark.parametrize(("release", "preprocessing_version", "was"), [("0.1.0", None, 1), ("9.0", 7, 7)])
+def test_shards_that_this_version_would_make_differently_are_refused(
+    killed, corpus_dir, data_dir, tmp_path, name, release, preprocessing_version, was
+):
     output = tmp_path / "records"
     shutil.copytree(data_dir if name == "manifest.json" else killed, output)
-    written_by(output / name, "9.0", preprocessing_version=7)
-    with pytest.raises(UserError, match="was made with other settings: version was 7 and is now 1; replace it with"):
+    written_by(output / name, release, preprocessing_version)
+    refusal = f"was made with other settings: version was {was} and is now 2; replace it with --overwrite"
+    with pytest.raises(UserError, match=refusal):
         finish(corpus_dir, output)
 
 

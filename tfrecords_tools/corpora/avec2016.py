@@ -127,7 +127,7 @@ def _find_recording(
             missing.append(f"{subfolder}/{name}{suffixes[0]}")
         return path or ""
 
-    ratings, suffix, read_labels = _ratings_source(gold_standard)
+    ratings, suffix, labels_from = _ratings_source(gold_standard)
     withheld = partition == "test" and not any(folder.pick(f"{ratings}/{d}", name, (suffix,)) for d in DIMENSIONS)
     has_frame_times = bool(folder.stems("recordings_video_frame_time"))
     features = {table: need(table, TABLE_SUFFIXES) for table in feature_folders}
@@ -137,7 +137,7 @@ def _find_recording(
         subject=name,
         audio=need("recordings_audio", AUDIO_SUFFIXES),
         video=need("recordings_video", VIDEO_SUFFIXES),
-        labels=None if withheld else Source(read_labels, tuple(need(f"{ratings}/{d}", (suffix,)) for d in DIMENSIONS)),
+        labels=None if withheld else labels_from(tuple(need(f"{ratings}/{d}", (suffix,)) for d in DIMENSIONS)),
         frame_times=Source(read_frame_times, (need("recordings_video_frame_time", (".csv",)),))
         if has_frame_times
         else None,
@@ -147,8 +147,8 @@ def _find_recording(
     return recording, missing
 
 
-def _ratings_source(gold_standard: str) -> tuple[str, str, Callable[[Path, Path], np.ndarray]]:
-    """Returns the folder and suffix of the ratings, and the function that reads them."""
+def _ratings_source(gold_standard: str) -> tuple[str, str, Callable[[tuple[str, ...]], Source]]:
+    """Returns the folder and suffix of the ratings, and what makes a source of a recording's files of ratings."""
     if gold_standard == "shipped":
-        return "ratings_gold_standard", ".arff", labels.from_gold_arff
-    return "ratings_individual", ".csv", partial(labels.from_individual_ratings, method=gold_standard)
+        return "ratings_gold_standard", ".arff", partial(Source, labels.from_gold_arff)
+    return "ratings_individual", ".csv", partial(labels.individual_ratings, method=gold_standard)

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable
 
-import numpy as np
-
 from affect.config import DIMENSIONS
 from affect.errors import UserError
 from tfrecords_tools.corpora.layout import CorpusFolder
@@ -26,7 +24,7 @@ def find_by_subject(
     audio_folder: str | None,
     video_folder: str,
     ratings_folder: str,
-    read_labels: Callable[..., np.ndarray],
+    labels_from: Callable[[tuple[str, ...]], Source],
 ) -> CorpusListing:
     """Lists the recordings of the split's subjects, by number; one without ratings is kept, for prediction only.
 
@@ -36,7 +34,7 @@ def find_by_subject(
       audio_folder: folder of the sound files; None: the sound is the video's own.
       video_folder: folder of the videos.
       ratings_folder: contains one folder per dimension.
-      read_labels: reads one subject's labels from its files of arousal and valence.
+      labels_from: returns the source of one subject's labels, given its files of arousal and valence.
 
     Raises:
       UserError: nothing in the folder is a recording, or the split contains none of its subjects.
@@ -64,7 +62,7 @@ def find_by_subject(
             continue
         video = folder.pick(video_folder, subject, VIDEO_SUFFIXES)
         audio = folder.pick(audio_folder, subject, AUDIO_SUFFIXES) if audio_folder else video
-        labels = Source(read_labels, tuple(filter(None, ratings))) if any(ratings) else None
+        labels = labels_from(tuple(filter(None, ratings))) if any(ratings) else None
         listing.recordings.append(Recording(subject, split.partitions[subject], subject, audio, video, labels))
     if listing.recordings and not any(recording.labels for recording in listing.recordings):
         listing.remarks.append(f"no recording has ratings; does the folder {ratings_folder} exist?")

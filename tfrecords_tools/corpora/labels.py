@@ -5,6 +5,7 @@ authors' convention): 7501 ratings give 7500 labels.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.media.arff import read_arff
 from affect.media.settings import MAX_HOURS
-from affect.media.tables import check_finite, check_times, read_numbers
+from affect.media.tables import ANY_SEPARATOR, check_finite, check_names, check_times, read_numbers
 from affect.timebase import FRAME_RATE_HZ
-from tfrecords_tools.gold_standard import gold_standard
+from tfrecords_tools.corpora.recording import Source
+from tfrecords_tools.gold_standard import gold_standard, has_agreement, mean_agreement
 
 RECOLA_SECS = 300.0
 # Releases print times with two to six decimals; two decimals may be off by half of 0.01 s.
@@ -37,6 +39,12 @@ def from_gold_csv(arousal: Path, valence: Path) -> np.ndarray:
     return _from_dimensions(_read_gold_csv, arousal, valence)
 
 
+def individual_ratings(files: tuple[str, ...], method: str) -> Source:
+    """Returns the source of labels that are combined from individual ratings; see `from_individual_ratings`."""
+    read = partial(from_individual_ratings, method=method)
+    return Source(read, files, rater_remarks if method == "avec" else None)
+
+
 def from_individual_ratings(arousal: Path, valence: Path, method: str) -> np.ndarray:
     """Combines RECOLA's individual ratings, `time;FM1 ;FM2 ;...`; ratings after the 300 s of a recording are dropped.
 
@@ -48,9 +56,57 @@ def from_individual_ratings(arousal: Path, valence: Path, method: str) -> np.nda
     return _from_dimensions(lambda path: _combine_raters(path, method), arousal, valence)
 
 
+def rater_remarks(arousal: Path, valence: Path) -> list[str]:
+    """Returns remarks on raters who contradict the others, as the gold standard of AVEC weighs them."""
+    remarks = []
+    for dimension, path in zip(DIMENSIONS, (arousal, valence), strict=True):
+        raters, _, ratings, _ = _read_raters(path)
+        agreement = mean_agreement(ratings)
+        for rater, value in zip(raters, agreement, strict=True):
+            if value < 0:
+                remarks.append(
+                    f"rater {rater}'s mean agreement on {dimension} with the others is {value:.2g}; check these "
+                    "ratings: the gold standard weighs them negatively, as AVEC does"
+                )
+        if len(raters) > 1 and not has_agreement(agreement):
+            remarks.append(
+                f"the raters do not agree on {dimension} (weights of the gold standard sum to {agreement.sum():.2g}): "
+                "their means count equally"
+            )
+    return remarks
+
+
+def constant_remarks(labels: np.ndarray) -> list[str]:
+    """Returns a remark for each dimension that does not change in a recording, given its labels [frames, 2]."""
+    return [  # + 0.0: a zero without a sign
+        f"{dimension} is {labels[0, axis] + 0.0:g} in every frame; check its labels"
+        for axis, dimension in enumerate(DIMENSIONS)
+        if np.ptp(labels[:, axis]) == 0
+    ]
+
+
+def scale_remarks(lowest: np.ndarray, highest: np.ndarray) -> list[str]:
+    """Returns a remark for each dimension whose labels look like those of another scale than [-1, 1].
+
+    Args:
+      lowest: the lowest label of a corpus in each dimension, [2].
+      highest: the highest one, [2].
+    """
+    remarks = []
+    for dimension, low, high in zip(DIMENSIONS, lowest, highest, strict=True):
+        if low == high:
+            remarks.append(f"{dimension} is {low + 0.0:g} in all labels of the corpus: nothing can be learnt from it")
+        elif low >= 0:
+            remarks.append(
+                f"{dimension} is never below 0 in the whole corpus ({low:.3g} to {high:.3g}): labels should lie in "
+                "[-1, 1] with 0 as neutral; if the scale goes from a to b, write 2 (x - a) / (b - a) - 1 instead of x"
+            )
+    return remarks
+
+
 def from_regular_csv(path: Path) -> np.ndarray:
     """Reads a table `time,arousal,valence` at any regular rate; interpolates it linearly at the end of each frame."""
-    table = read_numbers(path, ",", header=True)
+    table = read_numbers(path, ANY_SEPARATOR, header=True)
     names = tuple(name.lower() for name in table.columns)
     if names != ("time", *DIMENSIONS):
         raise UserError(f"{path}: expected the header time,arousal,valence, got {','.join(table.columns)}")
@@ -96,24 +152,36 @@ def _read_gold_arff(path: Path) -> np.ndarray:
 
 
 def _read_gold_csv(path: Path) -> np.ndarray:
-    table = read_numbers(path, ",", header=False)
+    table = read_numbers(path, ANY_SEPARATOR, header=False)
     if table.values.shape[1] != 2:
         raise UserError(f"{path}: expected two columns, time and gold standard, got {table.values.shape[1]}")
     return _to_labels(table.values[:, 0], table.values[:, 1], table.lines, path)
 
 
 def _combine_raters(path: Path, method: str) -> np.ndarray:
+    _, times, ratings, lines = _read_raters(path)
+    combined = gold_standard(ratings) if method == "avec" else ratings.mean(axis=1)
+    if np.abs(combined).max() > _MAX_RATING:
+        raise UserError(
+            f"{path}: the raters contradict each other so much that their gold standard reaches "
+            f"{combined[np.abs(combined).argmax()]:.3g}; check the ratings, or use --gold_standard=mean"
+        )
+    return _to_labels(times, combined, lines, path)
+
+
+def _read_raters(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the raters' names, and of the rows that count: times [rows], ratings [rows, raters], lines [rows]."""
     table = read_numbers(path, ";", header=True)
     if not table.columns or table.columns[0].lower() != "time" or len(table.columns) < 2:
         raise UserError(f"{path}: expected the header time;FM1;FM2;..., got {';'.join(table.columns)}")
+    check_names(table)
     kept = table.values[:, 0] <= RECOLA_SECS + _TIME_TOLERANCE_SECS
     if not kept.any():
         raise UserError(f"{path}: there are no ratings in the first {RECOLA_SECS:.0f} s")
     times, ratings, lines = table.values[kept, 0], table.values[kept, 1:], table.lines[kept]
     for rater, column in zip(table.columns[1:], ratings.T, strict=True):
         _check_ratings(column, lines, f"the rating of {rater}", path)
-    combined = gold_standard(ratings) if method == "avec" else ratings.mean(axis=1)
-    return _to_labels(times, combined, lines, path)
+    return table.columns[1:], times, ratings, lines
 
 
 def _to_labels(times: np.ndarray, ratings: np.ndarray, lines: np.ndarray, path: Path) -> np.ndarray:
@@ -138,7 +206,10 @@ def _check_ratings(values: np.ndarray, lines: np.ndarray, what: str, path: Path)
     out_of_range = np.abs(values) > _MAX_RATING
     if out_of_range.any():
         row = int(np.argmax(out_of_range))
-        raise UserError(f"{path}, line {lines[row]}: {what} is {values[row]:g}; ratings lie in [-1, 1]")
+        raise UserError(
+            f"{path}, line {lines[row]}: {what} is {values[row]:g}; ratings lie in [-1, 1]; write "
+            "(x - 3) / 2 for a scale from 1 to 5, (x - 5) / 4 for 1 to 9, and interpolate missing labels"
+        )
 
 
 def _from_dimensions(read: Callable[[Path], np.ndarray], arousal_path: Path, valence_path: Path) -> np.ndarray:

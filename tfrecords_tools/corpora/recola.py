@@ -30,5 +30,5 @@ def recognises(folder: CorpusFolder) -> bool:
 
 def find_recordings(folder: CorpusFolder, options: LayoutOptions) -> CorpusListing:
     """Lists the recordings of the split's subjects; see `find_by_subject`."""
-    read_labels = partial(labels.from_individual_ratings, method=options.gold_standard)
-    return find_by_subject(folder, options.split, _AUDIO, _VIDEO, _RATINGS, read_labels)
+    labels_from = partial(labels.individual_ratings, method=options.gold_standard)
+    return find_by_subject(folder, options.split, _AUDIO, _VIDEO, _RATINGS, labels_from)

@@ -18,10 +18,17 @@ TABLE_SUFFIXES = (".arff", ".csv")
 
 @dataclass(frozen=True)
 class Source:
-    """Files and the function that reads them, `read(*paths)`; it must be picklable because other processes call it."""
+    """Files and the functions that read them. Functions must be picklable because other processes call them.
+
+    Attributes:
+      read: `read(*paths)` returns the content.
+      files: the files, relative to the corpus folder.
+      remarks: `remarks(*paths)` returns what a person should know about the content; None: nothing.
+    """
 
     read: Callable[..., Any]
     files: tuple[str, ...]
+    remarks: Callable[..., list[str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@
 The ratings are the authors' gold standard, one for each subject and dimension.
 """
 
+from functools import partial
+
 from affect.config import DIMENSIONS
 from tfrecords_tools.corpora import labels
 from tfrecords_tools.corpora.by_subject import find_by_subject, subjects_in
 from tfrecords_tools.corpora.layout import CorpusFolder, LayoutOptions
-from tfrecords_tools.corpora.recording import CorpusListing
+from tfrecords_tools.corpora.recording import CorpusListing, Source
 
 DEFAULT_SPLIT: str = "authors"
 GOLD_STANDARDS: tuple[str, ...] = ("shipped",)
@@ -27,4 +29,4 @@ def recognises(folder: CorpusFolder) -> bool:
 
 def find_recordings(folder: CorpusFolder, options: LayoutOptions) -> CorpusListing:
     """Lists the recordings of the split's subjects; see `find_by_subject`."""
-    return find_by_subject(folder, options.split, None, _VIDEO, _RATINGS, labels.from_gold_csv)
+    return find_by_subject(folder, options.split, None, _VIDEO, _RATINGS, partial(Source, labels.from_gold_csv))
