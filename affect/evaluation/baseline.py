@@ -21,9 +21,9 @@ from affect import cli
 from affect.config import DIMENSIONS, PARTITIONS, DataConfig, Experiment, ModelConfig
 from affect.data.dataset import evaluation_dataset, labelled_recordings, open_data
 from affect.data.manifest import Manifest, read_manifest
-from affect.data.records import shard_errors
+from affect.data.shard_check import shard_errors
 from affect.data.windows import evaluation_windows
-from affect.evaluation.evaluate import apply_chains, compute_metrics, fit_chains
+from affect.evaluation.evaluate import apply_chains, compute_metrics, fit_chains, with_faceless_shares
 from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import Digests, Metrics
 from affect.storage import check_output_file, write_json
@@ -32,7 +32,6 @@ _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite
 
 
-@shard_errors()
 def trivial_baseline(data_dir: str | Path) -> dict[str, Metrics]:
     """Fits the regression on train and the post-processing on dev; scores dev and test.
 
@@ -65,7 +64,9 @@ def trivial_baseline(data_dir: str | Path) -> dict[str, Metrics]:
     }
     digests = Digests(data=manifest.fingerprint())
     return {
-        partition: replace(scores, synthetic=manifest.synthetic, digests=digests)
+        partition: with_faceless_shares(
+            replace(scores, synthetic=manifest.synthetic, digests=digests), manifest.partition(partition)
+        )
         for partition, scores in metrics.items()
         if scores is not None
     }
@@ -76,13 +77,14 @@ def _read(partition: str, experiment: Experiment, manifest: Manifest) -> tuple[l
     entries = labelled_recordings(manifest, partition, experiment.data.data_dir)
     features, gold = ({entry.name: [] for entry in entries} for _ in range(2))
     windows = evaluation_windows(entries, _WINDOW_FRAMES)
-    batches = evaluation_dataset(experiment, manifest, entries, batch_size=1)
-    for window, (inputs, labels, mask) in zip(windows, batches, strict=True):
-        rms = tf.sqrt(tf.reduce_mean(tf.square(inputs["audio"]), axis=-1))
-        brightness = inputs["video"].numpy().mean(axis=(2, 3, 4), dtype=np.float32)
-        both = tf.stack([tf.math.log(rms + _SILENCE), brightness], axis=-1).numpy()  # (1, time, 2)
-        features[window.recording].append(both[mask.numpy()])
-        gold[window.recording].append(labels.numpy()[mask.numpy()])
+    with shard_errors(experiment.data.data_dir, manifest, {partition}):
+        batches = evaluation_dataset(experiment, manifest, entries, batch_size=1)
+        for window, (inputs, labels, mask) in zip(windows, batches, strict=True):
+            rms = tf.sqrt(tf.reduce_mean(tf.square(inputs["audio"]), axis=-1))
+            brightness = inputs["video"].numpy().mean(axis=(2, 3, 4), dtype=np.float32)
+            both = tf.stack([tf.math.log(rms + _SILENCE), brightness], axis=-1).numpy()  # (1, time, 2)
+            features[window.recording].append(both[mask.numpy()])
+            gold[window.recording].append(labels.numpy()[mask.numpy()])
     standardised = [_standardise(np.concatenate(parts)) for parts in features.values()]
     return standardised, [np.concatenate(parts) for parts in gold.values()]
 

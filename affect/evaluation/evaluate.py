@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from affect.config import DIMENSIONS
 from affect.data.dataset import labelled_recordings, open_data
-from affect.data.records import shard_errors
+from affect.data.faceless import FacelessShares, sees
+from affect.data.manifest import RecordingEntry
 from affect.errors import UserError
 from affect.evaluation import postprocess
 from affect.evaluation.postprocess import PostProcessing
@@ -34,7 +35,6 @@ class _TrainingData(msgspec.Struct):
     synthetic_data: bool
 
 
-@shard_errors()
 def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) -> dict[str, Metrics | None]:
     """Evaluates a trained run; says so if the data are not those of its training.
 
@@ -84,6 +84,10 @@ def evaluate(run_dir: Path, partitions: list[str], data_dir: str | None = None) 
         if metrics is not None:
             synthetic = training_data.synthetic_data or manifest.synthetic
             metrics = replace(metrics, synthetic=synthetic, same_data_as_training=same_data, digests=digests)
+            if sees(experiment):
+                metrics = with_faceless_shares(metrics, manifest.partition(name))
+        if sees(experiment):
+            _say_faceless_without_labels(manifest.partition(name))
         _write_partition(run.evaluation(name), manifest.frame_rate_hz, raw, postprocessed, metrics)
         evaluated[name] = metrics
     return {name: evaluated[name] for name in names if name in partitions}
@@ -136,6 +140,19 @@ def compute_metrics(raw: list[Prediction], postprocessed: list[Prediction]) -> M
         recordings=len(labelled[0]),
         frames=sum(len(prediction.predicted) for prediction in labelled[0]),
     )
+
+
+def with_faceless_shares(metrics: Metrics, entries: list[RecordingEntry]) -> Metrics:
+    """Adds to the scores of a partition in how many frames of its labelled recordings no face was found."""
+    shares = FacelessShares.of([entry for entry in entries if entry.has_labels])
+    return replace(metrics, faceless_share=shares.share, faceless_share_per_recording=shares.per_recording)
+
+
+def _say_faceless_without_labels(entries: list[RecordingEntry]) -> None:
+    """Prints the shares of frames without a face of the recordings that are predicted and have no scores to say it."""
+    withheld = [entry for entry in entries if not entry.has_labels]
+    if withheld:
+        print(*FacelessShares.of(withheld).lines(f"{withheld[0].partition}, without labels"), sep="\n")
 
 
 def _gold(prediction: Prediction) -> np.ndarray:

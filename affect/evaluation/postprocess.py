@@ -140,7 +140,7 @@ def _fit_rest(
     gold_all, smooth_all = np.concatenate(gold), np.concatenate(smooth)
     if centring:
         chain = replace(chain, offset=float(gold_all.mean() - smooth_all.mean()))
-    if scaling and smooth_all.std() > 0.0:
+    if scaling and smooth_all.max() > smooth_all.min():  # rounding gives a constant a standard deviation above 0
         centre = float(smooth_all.mean() + chain.offset)
         chain = replace(chain, centre=centre, gain=float(gold_all.std() / smooth_all.std()))
     return _best_shift(chain, gold, smooth)

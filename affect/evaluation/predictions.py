@@ -11,6 +11,7 @@ import pandas as pd
 from affect.config import DIMENSIONS, Experiment
 from affect.data.dataset import evaluation_dataset, label_delay_frames
 from affect.data.manifest import Manifest, RecordingEntry
+from affect.data.shard_check import shard_errors
 from affect.data.windows import Window, evaluation_windows
 from affect.evaluation.postprocess import delay
 from affect.models.masking import frame_masks
@@ -43,6 +44,9 @@ def predict(
 
     Returns:
       One `Prediction` per entry, in the order of the entries.
+
+    Raises:
+      UserError: a shard cannot be read.
     """
     import tensorflow as tf
 
@@ -50,11 +54,12 @@ def predict(
         lambda inputs, mask: network(inputs, training=False, mask=frame_masks(network, mask)), reduce_retracing=True
     )
     predicted, gold = [], []
-    for inputs, labels, mask in evaluation_dataset(experiment, manifest, entries, _BATCH_SIZE):
-        batch = run(inputs, mask).numpy()
-        for window, window_gold, counts in zip(batch, labels.numpy(), mask.numpy(), strict=True):
-            predicted.append(window[counts])
-            gold.append(window_gold[counts])
+    with shard_errors(experiment.data.data_dir, manifest, {entry.partition for entry in entries}):
+        for inputs, labels, mask in evaluation_dataset(experiment, manifest, entries, _BATCH_SIZE):
+            batch = run(inputs, mask).numpy()
+            for window, window_gold, counts in zip(batch, labels.numpy(), mask.numpy(), strict=True):
+                predicted.append(window[counts])
+                gold.append(window_gold[counts])
     windows = evaluation_windows(entries, experiment.data.eval_window_frames)
     # A network trained on delayed labels predicts early by that delay.
     delay_frames = label_delay_frames(experiment, manifest)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from affect import cli, figures
 from affect.config import DIMENSIONS, PARTITIONS
+from affect.data.faceless import NOTEWORTHY_SHARE, FacelessShares
 from affect.errors import UserError
 from affect.evaluation.postprocess import read_chains
 from affect.evaluation.scores import Metrics, scores_that_belong_together
@@ -97,6 +98,7 @@ def write_report(comparison: Comparison, output: str | Path, title: str = "Affec
         synthetic=_synthetic([metrics for table in comparison.tables.values() for metrics in table.values()]),
         remarks=comparison.remarks,
         dimensions=DIMENSIONS,
+        noteworthy_share=NOTEWORTHY_SHARE,
         partitions=[_partition(name, table, shown) for name, table in comparison.tables.items()],
         chains=[row for name, run in shown.items() for row in _chain_rows(name, run)],
         runs=[_run_pictures(name, run, comparison.tables) for name, run in comparison.runs.items()],
@@ -105,7 +107,7 @@ def write_report(comparison: Comparison, output: str | Path, title: str = "Affec
 
 
 def as_text(table: dict[str, Metrics], partition: str) -> str:
-    """Returns a plain-text table of one partition's pooled CCCs, post-processed and raw."""
+    """Returns a plain-text table of one partition's pooled CCCs, post-processed and raw, and the faceless shares."""
     synthetic = _synthetic(list(table.values()))
     corpus = "SYNTHETIC corpus, " if synthetic == "all" else ""
     lines = [f"{corpus}{partition}: pooled CCC with the post-processing fitted on dev (raw in brackets)"]
@@ -116,6 +118,8 @@ def as_text(table: dict[str, Metrics], partition: str) -> str:
         ]
         mark = "  SYNTHETIC" if synthetic == "some" and metrics.synthetic else ""
         lines.append(f"  {system:<18}" + "".join(f"{cell:>18}" for cell in cells) + mark)
+    for systems, shares in _faceless(table):
+        lines += [f"  {line}" for line in shares.lines(systems)]
     return "\n".join(lines)
 
 
@@ -154,7 +158,24 @@ def _partition(name: str, table: dict[str, Metrics], runs: dict[str, RunFolder])
         "recordings": table[first].recordings,
         "minutes": table[first].frames / _frame_rate_hz(runs[first]) / 60.0,
         "systems": [{"name": system, "metrics": metrics} for system, metrics in table.items()],
+        "faceless": _faceless(table),
     }
+
+
+def _faceless(table: dict[str, Metrics]) -> list[tuple[str, FacelessShares]]:
+    """Returns the shares of frames without a face, once for all systems that saw the same, with the systems' names."""
+    groups: list[tuple[list[str], FacelessShares]] = []
+    for system, metrics in table.items():
+        shares = metrics.faceless_shares()
+        if shares is None:
+            continue
+        for systems, known in groups:
+            if known == shares:
+                systems.append(system)
+                break
+        else:
+            groups.append(([system], shares))
+    return [(", ".join(systems), shares) for systems, shares in groups]
 
 
 def _frame_rate_hz(run: RunFolder) -> float:

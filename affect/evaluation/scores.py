@@ -7,6 +7,7 @@ digests of what it was computed from, and scores are compared only if these agre
 import msgspec
 
 from affect.config import PARTITIONS
+from affect.data.faceless import FacelessShares
 from affect.runs import RunFolder
 from affect.storage import read_json
 
@@ -56,6 +57,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
       same_data_as_training: whether the evaluated shards are those of the training, all partitions included; None for a
         baseline and in files of version 0.1.0.
       digests: None in files of version 0.1.0.
+      faceless_share: share of `frames` in which no face was found; None where the system does not see, and in files of
+        version 0.1.0.
+      faceless_share_per_recording: the same for each recording with labels, by name.
     """
 
     raw: dict[str, DimensionScores]
@@ -65,6 +69,14 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     synthetic: bool | None = None
     same_data_as_training: bool | None = None
     digests: Digests | None = None
+    faceless_share: float | None = None
+    faceless_share_per_recording: dict[str, float] | None = None
+
+    def faceless_shares(self) -> FacelessShares | None:
+        """Returns the shares of frames without a face; None where there are none, see `faceless_share`."""
+        if self.faceless_share is None or self.faceless_share_per_recording is None:
+            return None
+        return FacelessShares(self.faceless_share, self.faceless_share_per_recording)
 
 
 def scores_that_belong_together(run: RunFolder) -> tuple[dict[str, Metrics], list[str]]:

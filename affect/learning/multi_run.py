@@ -119,12 +119,15 @@ def pretrain(
       The best mean dev CCC of the audiovisual network.
 
     Raises:
-      UserError: `run_dir` is the folder of a single run; see also `train`.
+      UserError: `run_dir` is the folder of a single run, or the data does not fit one of the networks; see `train`.
     """
+    from affect.learning.input_pipeline import open_training_data
     from affect.learning.training import train
 
     if RunFolder(run_dir).config.exists():
         raise UserError(f"{run_dir} holds a single run; --pretrain needs another --run_dir, for three of them")
+    # The audio network must not train for hours before the data is found unfit for the video network.
+    open_training_data(experiments["audiovisual"], options.allow_faceless)
     scores, initial_runs = {}, {}
     for modality in MODALITIES:
         print(f"{modality}: {run_dir / modality}")

@@ -28,8 +28,10 @@ class RunOptions:
       checkpoint_steps: updates between checkpoints within an epoch; 0 saves after epochs only.
       fresh: whether to refuse a non-empty run folder instead of continuing the run in it.
       tensorboard: what is written for TensorBoard.
+      allow_faceless: whether a network that sees may train on recordings in which hardly any frame shows a face.
     """
 
     checkpoint_steps: int = 200
     fresh: bool = False
     tensorboard: TensorBoardOptions = TensorBoardOptions()
+    allow_faceless: bool = False

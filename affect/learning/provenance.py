@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 from affect.config import Experiment
+from affect.data.faceless import FacelessShares
 from affect.data.manifest import Manifest
 from affect.errors import UserError
+from affect.learning.input_pipeline import faceless_shares
 from affect.learning.strategy import WorkerContext
 from affect.runs import RunFolder
 from affect.storage import read_json, remove_leftovers, write_bytes, write_json
@@ -45,6 +47,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
       initial_weights: SHA-256 of the best weights in each of them at the start.
       data_fingerprint: `Manifest.fingerprint`.
       synthetic_data: whether the corpus is synthetic.
+      faceless: shares of frames without a face in train and dev; empty for networks that do not see.
       diverged_after: number of updates when the run last diverged; None if it never did.
       changes: changes of `train.learning_rate` and `train.clip_norm`, oldest first.
     """
@@ -60,6 +63,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     initial_weights: dict[str, str] = {}
     data_fingerprint: str
     synthetic_data: bool
+    faceless: dict[str, FacelessShares] = {}
     diverged_after: int | None = None
     changes: list[Change] = []
 
@@ -181,6 +185,7 @@ def _environment(
         initial_weights=_digests(initial_runs),
         data_fingerprint=manifest.fingerprint(),
         synthetic_data=manifest.synthetic,
+        faceless=faceless_shares(experiment, manifest),
     )
 
 

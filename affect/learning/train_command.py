@@ -41,6 +41,10 @@ def define_flags() -> None:
         "Repeat the training with this many seeds, in subfolders of run_dir, and report mean and standard deviation.",
         lower_bound=1,
     )  # fmt: skip
+    flags.DEFINE_bool(
+        "allow_faceless", False,
+        "Train a network that sees even on recordings with a face in under 20 % of their frames.",
+    )  # fmt: skip
     flags.DEFINE_bool("fresh", False, "Refuse a run_dir that is not empty instead of continuing the run in it.")
     flags.DEFINE_integer(
         "checkpoint_steps", 200, "Updates between checkpoints within an epoch; 0 saves after epochs only.",
@@ -74,7 +78,7 @@ def main() -> None:
         seeds=args.seeds,
     )
     tensorboard = TensorBoardOptions(args.picture_epochs, args.histogram_epochs, _profile_steps(args.profile))
-    options = RunOptions(args.checkpoint_steps, args.fresh, tensorboard)
+    options = RunOptions(args.checkpoint_steps, args.fresh, tensorboard, args.allow_faceless)
     train_plan(plan, options, args.strategy, args.tpu)
 
 

@@ -35,10 +35,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training)
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         mean, variance, count = batch_moments(x, mask, self.all_reduce)
+        statistics = []
         for stored, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             old = ops.cast(stored, x.dtype)
-            # A batch without a single counted frame says nothing about the moments.
+            # A batch without a single counted frame says nothing about the moments. Its frames are normalised with the
+            # stored ones: with a variance of 0, they would grow from layer to layer until they overflow.
             stored.assign(ops.where(count > 0.0, self.momentum * old + (1.0 - self.momentum) * new, old))
+            statistics.append(ops.where(count > 0.0, new, old))
+        mean, variance = statistics
         offset, scale = (ops.cast(weight, x.dtype) for weight in (self.beta, self.gamma))
         outputs = ops.batch_normalization(x, mean, variance, -1, offset, scale, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)

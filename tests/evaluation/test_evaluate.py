@@ -30,7 +30,8 @@ def test_metrics_follow_from_the_written_curves(evaluated):
         folder = evaluated / "eval" / partition
         metrics = json.loads((folder / "metrics.json").read_text())
         assert set(metrics) == {
-            "raw", "postprocessed", "recordings", "frames", "synthetic", "same_data_as_training", "digests"
+            "raw", "postprocessed", "recordings", "frames", "synthetic", "same_data_as_training", "digests",
+            "faceless_share", "faceless_share_per_recording",
         }  # fmt: skip
         assert (metrics["recordings"], metrics["frames"]) == (2, 400)
         for key, name in (("raw", "predictions"), ("postprocessed", "predictions_postprocessed")):

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affect.config import MODALITIES
+from affect.config import MODALITIES, override
 from affect.errors import UserError
 from affect.learning import multi_run, training
 from affect.learning.multi_run import TrainingPlan
 from affect.learning.options import RunOptions
 from affect.presets import get_preset
+from tests.helpers.planted import with_faces
 
 
 @pytest.fixture
@@ -27,9 +28,10 @@ def calls(monkeypatch):
     return calls
 
 
-def test_pretraining_trains_both_modalities_alone_and_then_together(calls, tmp_path):
-    experiments = {modality: get_preset("demo", modality) for modality in MODALITIES}
-    assert multi_run.pretrain(experiments, tmp_path, None, None) == pytest.approx(0.3)
+def test_pretraining_trains_both_modalities_alone_and_then_together(calls, data_dir, tmp_path):
+    settings = [f"data.data_dir={data_dir}"]
+    experiments = {modality: override(get_preset("demo", modality), settings) for modality in MODALITIES}
+    assert multi_run.pretrain(experiments, tmp_path, None, RunOptions()) == pytest.approx(0.3)
     unimodal = {name: tmp_path / name for name in ("audio", "video")}
     assert calls == [
         (experiments["audio"], tmp_path / "audio", {}),
@@ -38,7 +40,17 @@ def test_pretraining_trains_both_modalities_alone_and_then_together(calls, tmp_p
     ]
     (tmp_path / "config.json").touch()
     with pytest.raises(UserError, match="holds a single run; --pretrain needs another --run_dir"):
-        multi_run.pretrain(experiments, tmp_path, None, None)
+        multi_run.pretrain(experiments, tmp_path, None, RunOptions())
+
+
+def test_pretraining_refuses_data_that_does_not_fit_the_video_network_before_it_trains_the_audio_network(
+    calls, data_dir, tmp_path
+):
+    records = with_faces(data_dir, tmp_path / "records", {}, train_2={"has_video": False})
+    plan = TrainingPlan("demo", "audiovisual", [f"data.data_dir={records}"], tmp_path / "run", pretrain=True)
+    with pytest.raises(UserError, match=r"1 recording\(s\) have no video \(train_2\)"):
+        multi_run.train_plan(plan, RunOptions(), "one_device")
+    assert calls == []
 
 
 def test_seeds_are_summarised_by_mean_and_standard_deviation(tmp_path, capsys):
@@ -79,8 +91,9 @@ def test_pretraining_is_for_a_new_audiovisual_network(plan):
         TrainingPlan(**vars(plan) | {"pretrain": True}).experiments()
 
 
-def test_pretraining_with_two_seeds_trains_six_networks(calls, tmp_path, capsys):
-    plan = TrainingPlan("demo", "audiovisual", [], tmp_path, pretrain=True, seeds=2)
+def test_pretraining_with_two_seeds_trains_six_networks(calls, data_dir, tmp_path, capsys):
+    settings = [f"data.data_dir={data_dir}"]
+    plan = TrainingPlan("demo", "audiovisual", settings, tmp_path, pretrain=True, seeds=2)
     multi_run.train_plan(plan, RunOptions(), "one_device")
     assert [(experiment.train.seed, run_dir.relative_to(tmp_path)) for experiment, run_dir, _ in calls] == [
         (seed, Path(f"seed{seed}") / modality) for seed in (0, 1) for modality in MODALITIES
@@ -92,8 +105,9 @@ def test_pretraining_with_two_seeds_trains_six_networks(calls, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(("pretrain", "final"), [(True, "/audiovisual"), (False, "")])
-def test_a_finished_training_says_what_to_run_next(calls, tmp_path, capsys, pretrain, final):
-    multi_run.train_plan(TrainingPlan("demo", "audiovisual", [], tmp_path, pretrain=pretrain), RunOptions())
+def test_a_finished_training_says_what_to_run_next(calls, data_dir, tmp_path, capsys, pretrain, final):
+    plan = TrainingPlan("demo", "audiovisual", [f"data.data_dir={data_dir}"], tmp_path, pretrain=pretrain)
+    multi_run.train_plan(plan, RunOptions())
     score = 0.3 if pretrain else 0.1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"best mean dev CCC {score:.3f}; next: python eval.py --run_dir={tmp_path}{final}"

@@ -39,19 +39,19 @@ def test_every_flag_reaches_the_library(monkeypatch, tmp_path):
         "--preset=demo", "--modality=audio", "--data_dir=records", "--run_dir=runs/a", "--set=train.epochs=3",
         "--set=train.seed=5", "--init_audio=x", "--init_video=y", "--pretrain", "--seeds=4", "--fresh",
         "--checkpoint_steps=7", "--strategy=tpu", "--tpu=node", "--picture_epochs=2", "--histogram_epochs=3",
-        "--profile=10,12",
+        "--profile=10,12", "--allow_faceless",
     )  # fmt: skip
     settings = ["train.epochs=3", "train.seed=5", f"data.data_dir={tmp_path}/records"]
     initial_runs = {"audio": Path("x"), "video": Path("y")}
     assert plan == TrainingPlan("demo", "audio", settings, Path("runs/a"), initial_runs, True, 4)
-    assert options == RunOptions(7, True, TensorBoardOptions(2, 3, (10, 12)))
+    assert options == RunOptions(7, True, TensorBoardOptions(2, 3, (10, 12)), allow_faceless=True)
     assert (strategy, tpu) == ("tpu", "node")
 
 
 def test_defaults_train_the_papers_audiovisual_network_once(monkeypatch):
     plan, options, strategy, tpu = called_with(monkeypatch, "--data_dir=s3://bucket/records/", "--run_dir=run")
     assert plan == TrainingPlan("paper", "audiovisual", ["data.data_dir=s3://bucket/records"], Path("run"))
-    assert options == RunOptions() == RunOptions(200, False, TensorBoardOptions(1, 0, None))
+    assert options == RunOptions() == RunOptions(200, False, TensorBoardOptions(1, 0, None), False)
     assert (strategy, tpu) == ("auto", None)
 
 
@@ -128,6 +128,7 @@ def test_help_shows_every_flag_without_importing_tensorflow():
     for name in (
         "preset", "modality", "data_dir", "run_dir", "set", "init_audio", "init_video", "seeds", "checkpoint_steps",
         "strategy", "tpu", "picture_epochs", "histogram_epochs", "profile", "[no]pretrain", "[no]fresh",
+        "[no]allow_faceless",
     ):  # fmt: skip
         assert f"\n  --{name}:" in done.stdout, name
     assert run_command("train.py", "--help").stdout + "set()\n" == done.stdout
