@@ -76,11 +76,12 @@ def run(main: Callable[[], int | None], define_flags: Callable[[], None]) -> Non
 
 
 def leave_without_destructors(exit_code: int) -> None:
-    """Ends the process at once if tensorflow-io is loaded.
+    """Ends the process at once if TensorFlow's destructors may keep it or spoil its exit code.
 
-    After S3 was used, its destructors abort the process ("pure virtual method called") and spoil the exit code.
+    After S3 was used, those of tensorflow-io abort the process ("pure virtual method called"). After an error, an input
+    pipeline may be in the middle of its work: its threads have kept the process for a minute, or aborted it.
     """
-    if "tensorflow_io" in sys.modules:
+    if "tensorflow_io" in sys.modules or ("tensorflow" in sys.modules and exit_code == EXIT_USER_ERROR):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
@@ -101,5 +102,7 @@ def _help(define_flags: Callable[[], None]) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # One line, even if it names a file that has a line break in its name.
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print(f"error: {line}", file=sys.stderr)
     return EXIT_USER_ERROR

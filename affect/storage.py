@@ -10,8 +10,10 @@ Every other path is local and needs no TensorFlow. Paths are strings, because pa
 
 import json
 import os
+import tempfile
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ from affect.local_files import sha256_of as sha256_of
 _TENSORFLOW_IO_SCHEMES = ("s3", "http", "https", "az", "hdfs")
 _SCHEMES = (*_TENSORFLOW_IO_SCHEMES, "gs")
 _WEB_SCHEMES = ("http", "https")
+_MAX_NAME_BYTES = 240  # 255 on most file systems, less what `atomic_write` puts before a name
 
 T = TypeVar("T")
 
@@ -66,6 +69,39 @@ def local_folder(path: str, flag: str) -> Path:
     return Path(path)
 
 
+def check_loadable(path: Path, flag: str) -> None:
+    """Checks that TensorFlow can load a SavedModel from a folder; it takes such paths for patterns.
+
+    `study [2024]` matches `study 2`, but not itself, and a backslash quotes what follows it. Found with TensorFlow 2.17
+    and 2.21; `*` and `?` match themselves.
+
+    Raises:
+      UserError: the absolute path of the folder has such characters.
+    """
+    if is_pattern(path):
+        raise UserError(
+            f"--{flag}={path}: TensorFlow takes [ and \\ in {path.absolute()} for patterns and could not load the "
+            "model from there; choose a folder without them"
+        )
+
+
+def is_pattern(path: Path) -> bool:
+    """Returns whether TensorFlow, which takes the paths of checkpoints for patterns, may not find a path."""
+    return any(letter in str(path.absolute()) for letter in "[\\")
+
+
+@contextmanager
+def without_patterns(folder: Path) -> Iterator[Path]:
+    """Yields a path to a folder that is no pattern (see `is_pattern`): its own, or that of a temporary link to it."""
+    if not is_pattern(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="affect-") as temporary:
+        link = Path(temporary) / "link"
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
+
+
 def check_output_file(path: str, flag: str) -> None:
     """Checks, before the work that it takes, that a file can be written to a path; writes nothing.
 
@@ -81,9 +117,10 @@ def check_output_file(path: str, flag: str) -> None:
 
 
 def _check_local(path: str, flag: str, folder: Path) -> None:
-    """Refuses an empty path, and one for which the folder is not there and cannot be made."""
+    """Refuses an empty path, one that cannot be written, and one for which the folder is not and cannot be there."""
     if not path:
         raise UserError(f"--{flag} is empty; give it a path")
+    _check_written_name(path, f"--{flag}={path}")
     found = obstacle(folder)
     if found is not None:
         raise UserError(f"--{flag}={path}: {found} is not a folder; choose another path")
@@ -179,15 +216,17 @@ def remove(path: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Checks that a path is not read-only and that its file system can be loaded; writes nothing.
+    """Checks that a path is not read-only, has a possible name, and that its file system can be loaded; writes nothing.
 
     Raises:
-      UserError: the path is on a web server, or needs an extra that is not installed.
+      UserError: the path is on a web server, is not a name for a file, or needs an extra that is not installed.
     """
     if is_web(path):
         raise UserError(f"{path}: web servers are read-only; write to a local folder, s3:// or gs://")
     if is_remote(path):
         file_system(path)
+    else:
+        _check_written_name(path, path)
 
 
 def check_replaceable(
@@ -294,6 +333,28 @@ def file_system(path: str) -> ModuleType:
                 "up to 2.17 on Python 3.11 or 3.12)"
             ) from error
     return tf.io.gfile
+
+
+def check_utf_8(path: str | Path) -> None:
+    """Checks that a path can be passed to TensorFlow.
+
+    Raises:
+      UserError: the name is not valid UTF-8; Python keeps other bytes as lone surrogates.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}: the name is not valid UTF-8, which TensorFlow needs; choose another one") from error
+
+
+def _check_written_name(path: str, called: str) -> None:
+    """Refuses the name of a new local file or folder that is a mistake or leaves no room for `atomic_write`."""
+    check_utf_8(path)
+    if path.startswith("~"):
+        raise UserError(f"{called}: the shell has not replaced the ~; write the path in full, or with $HOME")
+    for part in Path(path).absolute().parts:
+        if len(part.encode()) > _MAX_NAME_BYTES:
+            raise UserError(f"{called}: {part[:20]}... has more than {_MAX_NAME_BYTES} bytes; choose a shorter name")
 
 
 def _call_remote(action: str, path: str, call: Callable[[ModuleType], T]) -> T:

@@ -10,6 +10,7 @@ Example:
 
 import shutil
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -90,9 +91,10 @@ def stages(root: Path) -> dict[str, float]:
         detections = detect_faces(shown, make_detector(name), settings.detect_every)
         tracks[name] = follow_face(detections, FRAME_RATE_HZ)
 
+    detection = {}
     for name in DETECTORS:
         make_detector(name)([pictures[0]])  # loads it
-    detection = {f"detection, {name}": repeat * timed(lambda: detect(name)) for name in DETECTORS}
+        detection[f"detection, {name}"] = repeat * timed(partial(detect, name))
     track = tracks[settings.face_detector]
 
     def crop_and_encode():

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from affect import cli
 from tests.helpers import example_command
 from tests.helpers.commands import REPOSITORY, run_command
 
@@ -66,6 +68,28 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(arguments, message):
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(message)
+
+
+def test_an_error_is_one_line_whatever_a_file_is_called():
+    code = (
+        "from affect import cli\nfrom affect.errors import UserError\n"
+        "def main():\n    raise UserError('a\\nb\\x1b[2J\\udcff é [1].csv: line 3 is empty')\n"
+        "cli.run(main, lambda: None)"
+    )
+    done = run_command("-c", code)
+    assert (done.returncode, done.stderr) == (2, "error: a\\nb\\x1b[2J\\udcff é [1].csv: line 3 is empty\n")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "exit_code", "leaves"),
+    [("tensorflow", 2, True), ("tensorflow", 0, False), ("tensorflow_io", 0, True), ("", 2, False)],
+)
+def test_a_command_that_failed_does_not_wait_for_the_threads_of_tensorflow(monkeypatch, loaded, exit_code, leaves):
+    left = []
+    monkeypatch.setattr(cli, "os", SimpleNamespace(_exit=left.append))
+    monkeypatch.setattr(cli, "sys", SimpleNamespace(modules={loaded: None}, stdout=sys.stdout, stderr=sys.stderr))
+    cli.leave_without_destructors(exit_code)
+    assert left == ([exit_code] if leaves else [])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import tensorflow as tf
 
 from affect import storage
 from affect.errors import UserError
@@ -357,6 +358,42 @@ def test_a_path_that_cannot_be_a_local_folder_is_refused(places, path, message):
 def test_a_path_that_cannot_be_an_output_file_is_refused(places, path, message):
     with pytest.raises(UserError, match=message):
         storage.check_output_file(path, "output")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~/runs/audio", "the shell has not replaced the ~; write the path in full, or with $HOME"),
+        ("~", "the shell has not replaced the ~; write the path in full, or with $HOME"),
+        ("a/" + "é" * 121 + "/b", f"{'é' * 20}... has more than 240 bytes; choose a shorter name"),
+        ("a\udcff/b", "the name is not valid UTF-8, which TensorFlow needs; choose another one"),
+    ],
+)
+def test_a_name_that_is_a_mistake_is_refused_wherever_something_is_written(places, path, message):
+    for check in (
+        lambda: storage.local_folder(path, "output_dir"),
+        lambda: storage.check_output_file(path, "output"),
+        lambda: storage.check_writable(path),
+    ):
+        with pytest.raises(UserError) as refused:
+            check()
+        assert str(refused.value).endswith(f"{path}: {message}")
+
+
+def test_names_with_signs_that_mean_something_elsewhere_may_be_written(places):
+    for path in ("-run", "a b", "[1]", "$HOME", "a~", "./~", "50 %", "é" * 120, "'\"", "a:b", "a\nb"):
+        assert storage.local_folder(path, "run_dir") == Path(path)
+
+
+@pytest.mark.parametrize("folder", ["study [2024]", "a\\b", "plain * ?"])
+def test_a_folder_is_reached_by_a_path_that_is_no_pattern(tmp_path, folder):
+    file = tmp_path / folder / "run/file"
+    storage.write_bytes(str(file), b"content")
+    with storage.without_patterns(file.parent) as path:
+        assert tf.io.gfile.glob(f"{path}/file") == [f"{path}/file"]
+        assert (path / "file").read_bytes() == b"content"
+    assert (path == file.parent) == (folder == "plain * ?")
+    assert os.path.lexists(path) == (folder == "plain * ?") and file.exists()
 
 
 def test_new_and_existing_files_may_be_written(places):

@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from affect.config import Experiment
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
+from affect.data.shard_check import check_shards
 from affect.data.window_reader import WindowReader, recording_sources
 from affect.data.windows import WHOLE_DATASET, EpochPlan, Share, evaluation_windows, training_windows
 from affect.errors import UserError
@@ -38,11 +39,12 @@ def open_data(experiment: Experiment, partitions: Iterable[str] = ()) -> Manifes
 
     Args:
       experiment: gives the data folder and the network.
-      partitions: partitions that will be used; their recordings must have all modalities that the network takes.
+      partitions: partitions that will be used; their recordings must have all modalities that the network takes, and
+        their shards must be there.
 
     Raises:
-      UserError: the manifest cannot be read, the shards have other frame sizes than the network, or recordings lack a
-        modality.
+      UserError: the manifest cannot be read, the shards have other frame sizes than the network, recordings lack a
+        modality, or a shard is missing or has another size than in the manifest.
     """
     data_dir = experiment.data.data_dir
     manifest = read_manifest(data_dir)
@@ -56,8 +58,10 @@ def open_data(experiment: Experiment, partitions: Iterable[str] = ()) -> Manifes
         if without:
             raise UserError(
                 f"{data_dir}: {len(without)} recording(s) have no {modality} ({', '.join(without[:5])}); "
-                "train on another modality, or make the shards without these recordings"
+                f"train on another modality, as with --modality={'audio' if modality == 'video' else 'video'}, or make "
+                "the shards without these recordings"
             )
+    check_shards(data_dir, used)
     return manifest
 
 

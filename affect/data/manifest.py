@@ -11,6 +11,7 @@ The manifest is the only source of rates, shapes and counts: readers take them f
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -36,7 +37,7 @@ _CONTENT_OF_RECORDING = (
 )  # fmt: skip
 
 
-class RecordingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RecordingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One recording in the manifest.
 
     Attributes:
@@ -54,6 +55,7 @@ class RecordingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
       features_sha256: SHA-256 of that file; empty where there is none.
       shards: paths of the shards in order, relative to the data folder.
       sha256: SHA-256 of each shard, in the same order.
+      shard_bytes: size of each shard in bytes, in the same order; empty in manifests that version 0.1.0 wrote.
     """
 
     name: str
@@ -71,12 +73,15 @@ class RecordingEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     features_sha256: str
     shards: tuple[str, ...]
     sha256: tuple[str, ...]
+    shard_bytes: tuple[PositiveInt, ...] = ()
 
     def __post_init__(self):
         if not is_recording_name(self.name):
             raise ValueError(f"{self.name!r} is not a valid name of a recording")
         if len(self.shards) != len(self.sha256):
             raise ValueError(f"recording {self.name} has {len(self.shards)} shards and {len(self.sha256)} checksums")
+        if self.shard_bytes and len(self.shards) != len(self.shard_bytes):
+            raise ValueError(f"recording {self.name} has {len(self.shards)} shards and {len(self.shard_bytes)} sizes")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,6 +117,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name, count in counts.most_common(1):
             if count > 1:
                 raise ValueError(f"{count} recordings are called {name}")
+        for entry in self.recordings:
+            if entry.faces_found > entry.frames:
+                raise ValueError(f"recording {entry.name} has {entry.faces_found} faces in {entry.frames} frames")
 
     def partition(self, name: str) -> list[RecordingEntry]:
         """Returns the recordings of one partition, in order."""
@@ -151,6 +159,7 @@ def read_manifest(data_dir: str | Path) -> Manifest:
       UserError: no folder, no manifest, another schema version, or a manifest that is damaged or names files outside
         its folder.
     """
+    storage.check_utf_8(data_dir)
     path = storage.join(data_dir, MANIFEST_NAME)
     if not storage.is_remote(data_dir) and not Path(data_dir).is_dir():
         raise UserError(f"data folder {data_dir} does not exist; run make_tfrecords to create it")
@@ -185,6 +194,7 @@ def _check_inside(data_dir: str | Path, relative: str, manifest: str) -> None:
     """Refuses paths outside the data folder: a manifest from elsewhere must not make us read other files."""
     outside = PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts or "\0" in relative
     if not outside and not storage.is_remote(data_dir):
-        outside = not (Path(data_dir) / relative).resolve().is_relative_to(Path(data_dir).resolve())
+        # Not Path.resolve, which raises an error for links in a circle before Python 3.13.
+        outside = not Path(os.path.realpath(Path(data_dir) / relative)).is_relative_to(os.path.realpath(data_dir))
     if outside:
         raise UserError(f"{manifest}: {relative!r} is outside the data folder")

@@ -7,15 +7,11 @@ bytes are deterministic: no time of writing, no absolute path, deterministic pro
 Only TensorFlow decodes the JPEGs: OpenCV decodes the same bytes to slightly different pixels.
 """
 
-import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-from affect.errors import UserError
 
 JPEG_QUALITY = 90
 
@@ -63,31 +59,6 @@ def decode_jpeg(jpeg: tf.Tensor | bytes, size: int, recording: tf.Tensor | str) 
     )
     with tf.control_dependencies([fits]):
         return tf.ensure_shape(tf.io.decode_jpeg(jpeg, channels=3), [size, size, 3])
-
-
-@contextmanager
-def shard_errors() -> Iterator[None]:
-    """Turns TensorFlow's errors in reading shards into a `UserError`; use it around what iterates over a dataset.
-
-    Raises:
-      UserError: a shard is missing, cut or damaged, or holds other fields or pictures than it should.
-    """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if "IteratorGetNext" not in error.message:  # of the network, and not of the input pipeline
-            raise
-        raise UserError(
-            f"the shards cannot be read: {fault_in_shard(error)}; inspect_tfrecords names the shard and the frame"
-        ) from error
-
-
-def fault_in_shard(error: tf.errors.OpError) -> str:
-    """Returns what an error in reading a shard says, in one line and without the names of TensorFlow's functions."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|.*transformation with iterator: \S+", "", error.message.split("\n", 1)[0])
-    assertion = text.partition("assertion failed: ")[2]
-    # An assertion prints each of its values in brackets.
-    return " ".join(re.findall(r"\[(.*?)\]", assertion)) or text.strip()
 
 
 def serialize(
@@ -166,6 +137,47 @@ def parse(serialized: tf.Tensor, frame_samples: int, needed: Collection[str] = (
          record["start_frame"], f"on: {', '.join(names)} =", counts],
     )  # fmt: skip
     return record
+
+
+def read_frames(
+    shards: Any,
+    recording: Any,
+    frames: Any,
+    fields: Collection[str],
+    *,
+    frame_samples: int,
+    frames_per_record: int,
+) -> tf.data.Dataset:
+    """Returns some fields of a recording, one element per frame.
+
+    Reading never ends early without an error: TensorFlow takes a shard that was cut between two records, or an empty
+    one, for a complete one.
+
+    Args:
+      shards: string [shards], the paths of its shards, in order.
+      recording: string [], its name.
+      frames: int64 [], its number of frames in the manifest.
+      fields: fields of `parse` that have one value per frame; in no record may they be empty.
+      frame_samples: audio samples per frame, from the manifest.
+      frames_per_record: frames per record, from the manifest.
+
+    Raises:
+      tf.errors.OpError: when the dataset is read: a shard is missing or damaged, a record is not the next one of the
+        recording, or there are fewer or more frames.
+    """
+
+    def parsed(index, serialized):
+        record = parse(serialized, frame_samples, fields)
+        start = index * frames_per_record
+        _assert(
+            (record["recording"] == recording) & (record["start_frame"] == start),
+            ["expected", recording, "from frame", start, "and found", record["recording"], "from frame",
+             record["start_frame"]],
+        )  # fmt: skip
+        return {name: record[name] for name in fields}
+
+    records = tf.data.TFRecordDataset(shards).enumerate().map(parsed)
+    return records.unbatch().apply(tf.data.experimental.assert_cardinality(frames))
 
 
 def _assert(condition: tf.Tensor, message: list[tf.Tensor | str]) -> tf.Operation | None:

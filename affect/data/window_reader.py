@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
 from affect import storage
 from affect.config import Experiment
-from affect.data.audio_cache import audio_bytes, read_audio
+from affect.data.audio_cache import StoredRecording, audio_bytes, read_audio
 from affect.data.augment import augment_window
 from affect.data.manifest import Manifest, RecordingEntry
-from affect.data.records import decode_jpeg, parse
+from affect.data.records import decode_jpeg, read_frames
 from affect.data.windows import Window
 from affect.timebase import PCM_FULL_SCALE
 
@@ -27,7 +28,7 @@ _Fields = dict[str, tf.Tensor]
 
 
 def recording_sources(entries: list[RecordingEntry], windows: list[list[Window]], data_dir: str) -> tf.data.Dataset:
-    """Returns a dataset with one element per recording: its shards, audio statistics, and windows to read.
+    """Returns a dataset with one element per recording: its shards, audio statistics, frames, and windows to read.
 
     Args:
       entries: recordings, in order.
@@ -40,6 +41,7 @@ def recording_sources(entries: list[RecordingEntry], windows: list[list[Window]]
                 [[storage.join(data_dir, shard) for shard in entry.shards] for entry in entries]
             ),
             "recording": tf.constant([entry.name for entry in entries]),
+            "frames": tf.constant([entry.frames for entry in entries], tf.int64),
             "mean": tf.constant([entry.audio_mean for entry in entries], tf.float32),
             # Digital silence has a standard deviation of 0. Divided by 1 instead, it stays zero.
             "std": tf.constant([entry.audio_std or 1.0 for entry in entries], tf.float32),
@@ -78,11 +80,14 @@ class WindowReader:
     def cutter(self, entries: list[RecordingEntry]) -> Callable[[_Fields], tf.data.Dataset]:
         """Returns the function from an element of `recording_sources` to its windows of stored fields.
 
-        Audio without images is read from memory if the audio of all `entries` fits into the cache.
+        Audio without images is read from memory if the audio of all `entries` fits into the cache. It is read here.
+
+        Raises:
+          tf.errors.OpError: shards that are read here are missing, cut or damaged.
         """
         limit = self.experiment.data.audio_cache_mib * 2**20
         cached = self.fields == {"pcm", "labels"} and audio_bytes(entries, self.manifest.frame_samples) <= limit
-        read = self._from_memory if cached else self._from_shards
+        read = self._from_memory(entries) if cached else self._from_shards
 
         def windows(source: _Fields) -> tf.data.Dataset:
             statistics = {name: source[name] for name in ("recording", "mean", "std")}
@@ -112,11 +117,9 @@ class WindowReader:
 
     def _from_shards(self, source: _Fields) -> tf.data.Dataset:
         def frames(names: set[str]) -> tf.data.Dataset:
-            def parsed(serialized):
-                record = parse(serialized, self.manifest.frame_samples, names)
-                return {name: record[name] for name in names}
-
-            return tf.data.TFRecordDataset(source["shards"]).map(parsed).unbatch()
+            # `source` comes from entries that end before the labels that are delayed beyond them.
+            stored = source["frames"] + self.delay_frames
+            return read_frames(source["shards"], source["recording"], stored, names, **self._sizes)
 
         in_order = frames(self.fields)
         if self.delay_frames:
@@ -124,20 +127,36 @@ class WindowReader:
             in_order = tf.data.Dataset.zip(in_order, delayed_labels).map(lambda frame, label: frame | label)
         return in_order.skip(source["offset"]).batch(self.window_frames).take(source["count"])
 
-    def _from_memory(self, source: _Fields) -> tf.data.Dataset:
-        frame_samples, delay = self.manifest.frame_samples, self.delay_frames
+    def _from_memory(self, entries: list[RecordingEntry]) -> Callable[[_Fields], tf.data.Dataset]:
+        data_dir, delay = self.experiment.data.data_dir, self.delay_frames
+        recordings = tuple(
+            StoredRecording(
+                tuple(storage.join(data_dir, shard) for shard in entry.shards), entry.name, entry.frames + delay
+            )
+            for entry in entries
+        )
+        pcm, labels = read_audio(recordings, **self._sizes)
+        names = tf.constant([recording.name for recording in recordings])
+        firsts = tf.constant(np.cumsum([0, *(recording.frames for recording in recordings[:-1])]), tf.int64)
 
-        def slices(shards, start):
-            pcm, labels = read_audio(tuple(shard.decode() for shard in shards), frame_samples)
-            end = min(start + self.window_frames, len(pcm) - delay)
-            return pcm[start:end], labels[start + delay : end + delay]
+        # No Python in here: an iterator that the garbage collector deletes waits for its threads, and these would wait
+        # for Python.
+        def windows(source: _Fields) -> tf.data.Dataset:
+            first = tf.boolean_mask(firsts, names == source["recording"])[0]
 
-        def window(index):
-            start = source["offset"] + index * self.window_frames
-            pcm, labels = tf.numpy_function(slices, [source["shards"], start], (tf.int16, tf.float32))
-            return {"pcm": tf.ensure_shape(pcm, [None, frame_samples]), "labels": tf.ensure_shape(labels, [None, 2])}
+            def window(index):
+                start = source["offset"] + index * self.window_frames
+                end = tf.minimum(start + self.window_frames, source["frames"])
+                start, end = first + start, first + end
+                return {"pcm": pcm[start:end], "labels": labels[start + delay : end + delay]}
 
-        return tf.data.Dataset.range(source["count"]).map(window)
+            return tf.data.Dataset.range(source["count"]).map(window)
+
+        return windows
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {name: getattr(self.manifest, name) for name in ("frame_samples", "frames_per_record")}
 
     def _padded(self, values: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
         """Pads the first axis, which has `frames` entries, with zeros to the window size."""

@@ -16,7 +16,7 @@ from affect.config import TrainConfig
 from affect.errors import UserError
 from affect.learning.divergence import DivergedError, check_weights
 from affect.learning.train_state import TrainState
-from affect.storage import atomic_write, read_json, write_json
+from affect.storage import atomic_write, read_json, without_patterns, write_json
 
 _MAX_CHECKPOINTS = 2
 _STATE_NAME = "progress.json"  # the file in a checkpoint that holds the `TrainState`
@@ -63,7 +63,8 @@ class Checkpointing(keras.callbacks.Callback):
         for path in reversed(self._paths()):
             try:
                 restored = read_json(path / _STATE_NAME, TrainState)
-                self._checkpoint.read(str(path / "state")).assert_consumed()
+                with without_patterns(path) as readable:
+                    self._checkpoint.read(str(readable / "state")).assert_consumed()
             except _DAMAGED as error:
                 warnings.append(f"{path} cannot be read ({' '.join(str(error).split())[:200]})")
                 continue

@@ -12,13 +12,13 @@ import keras
 import tensorflow as tf
 
 from affect.config import Experiment
-from affect.data.records import shard_errors
+from affect.data.shard_check import shard_errors
 from affect.errors import UserError
 from affect.learning.callbacks import BestWeights, Checkpointing, Patience, trim_log
 from affect.learning.determinism import check_deterministic
 from affect.learning.divergence import DivergedError
 from affect.learning.initial_weights import load_initial_weights
-from affect.learning.input_pipeline import InputPipeline
+from affect.learning.input_pipeline import InputPipeline, faceless_shares
 from affect.learning.loop import NotFiniteError, TrainingLoop, compile_network, run_epochs
 from affect.learning.options import RunOptions
 from affect.learning.provenance import changed_initial_weights, check_run_folder, record_divergence, record_run
@@ -31,7 +31,6 @@ from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder
 
 
-@shard_errors()
 def train(
     experiment: Experiment,
     run_dir: Path,
@@ -46,19 +45,23 @@ def train(
       run_dir: a new folder, or one with a run of the same experiment to continue. All workers must share it.
       initial_runs: run folders of trained unimodal networks, by modality; only for an audiovisual experiment.
       strategy: from `affect.learning.strategy.make_strategy`.
-      options: how often to save checkpoints, whether to continue a run, and what to write for TensorBoard.
+      options: how often to save checkpoints, whether to continue a run, and what else it may do; see `RunOptions`.
 
     Returns:
       The best mean dev CCC.
 
     Raises:
-      UserError: the data is missing or does not fit, the folder holds another experiment or is being trained in, the
-        batch cannot be divided among the devices, the run diverges, or another worker has stopped.
+      UserError: the data is missing, does not fit or shows hardly a face to a network that sees, the folder holds
+        another experiment or is being trained in, the batch cannot be divided among the devices, the run diverges, or
+        another worker has stopped.
     """
     if experiment.train.deterministic:
         check_deterministic(strategy)
     context, run = WorkerContext.of(strategy), RunFolder(run_dir)
-    pipeline = InputPipeline(experiment, strategy, context)
+    pipeline = InputPipeline(experiment, strategy, context, options.allow_faceless)
+    if context.is_chief:
+        for partition, shares in faceless_shares(experiment, pipeline.manifest).items():
+            print(*shares.lines(partition), sep="\n")
     if initial_runs and experiment.modality != "audiovisual":
         raise UserError(f"--init_{next(iter(initial_runs))} is for --modality=audiovisual")
     with lost_workers_in_one_line(context), locked_run(run, strategy, context):
@@ -85,7 +88,8 @@ def train(
             callbacks += _logs(run, experiment, state, pipeline, options)
         callbacks = _in_order([*callbacks, checkpointing], network, experiment, pipeline.steps, context)
         try:
-            run_epochs(loop, state, pipeline, callbacks, experiment.train.epochs)
+            with shard_errors(experiment.data.data_dir, pipeline.manifest, ("train", "dev")):
+                run_epochs(loop, state, pipeline, callbacks, experiment.train.epochs)
         except (NotFiniteError, DivergedError) as error:
             raise UserError(_after_divergence(error, run, state, pipeline, checkpointing, context)) from error
         wait_for_all_workers(strategy)

@@ -26,7 +26,15 @@ from affect import __version__, cli
 from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.runs import RunFolder
-from affect.storage import atomic_write, check_replaceable, local_folder, read_json, remove_leftovers, write_json
+from affect.storage import (
+    atomic_write,
+    check_loadable,
+    check_replaceable,
+    local_folder,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -92,9 +100,10 @@ def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: s
       data_dir: folder of the shards, if it has moved since training; only its manifest is read.
 
     Raises:
-      UserError: the run or the manifest of its data does not exist, or the output folder holds an export and
-        `overwrite` is False, or it holds anything else.
+      UserError: the run or the manifest of its data does not exist, the output folder holds an export and `overwrite`
+        is False, or it holds anything else, or TensorFlow could not load a model from it.
     """
+    check_loadable(output_dir, "output_dir")
     experiment = RunFolder(run_dir).read_config(data_dir)
     keep = {f"the run folder {run_dir}": run_dir, f"the data {experiment.data.data_dir}": experiment.data.data_dir}
     folder = check_replaceable(output_dir, CONTRACT_NAME, ExportContract, keep)

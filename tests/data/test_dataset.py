@@ -200,8 +200,9 @@ def test_faceless_frames_are_masked_only_in_training_and_only_if_configured(data
             for fields in records:
                 values = {name: value.numpy() for name, value in fields.items()}
                 found = np.arange(len(values["jpeg"])) % 5 != 0  # one frame in five has no face
-                start, jpeg, pcm, labels = (values[name] for name in ("start_frame", "jpeg", "pcm", "labels"))
-                writer.write(serialize("r", int(start), list(jpeg), values["square"], found, pcm, labels))
+                name = values["recording"].decode()
+                start, jpeg, pcm, labels = (values[field] for field in ("start_frame", "jpeg", "pcm", "labels"))
+                writer.write(serialize(name, int(start), list(jpeg), values["square"], found, pcm, labels))
 
     def counted(modality, choice, training):
         settings = f"data.faceless_frames={choice}", "data.window_frames=50", "train.batch_size=2"
@@ -227,10 +228,13 @@ def test_shards_with_another_frame_size_are_refused(data_dir):
 
 
 def test_recordings_without_video_are_refused_only_by_networks_that_take_video(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
     manifest = json.loads((data_dir / "manifest.json").read_text())
     manifest["recordings"][1]["has_video"] = False
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"1 recording\(s\) have no video \(train_2\); train on another modality"):
+    with pytest.raises(
+        UserError, match=r"have no video \(train_2\); train on another modality, as with --modality=audio, or"
+    ):
         open_data(experiment_on(tmp_path, "audiovisual"), ("train", "dev"))
     for modality, partitions in (("audio", ("train",)), ("audiovisual", ("dev", "test"))):
         assert len(open_data(experiment_on(tmp_path, modality), partitions).recordings) == 6

@@ -105,6 +105,7 @@ def test_a_file_name_that_is_not_utf_8_can_be_recorded(tmp_path):
         (lambda m: m["recordings"][0].update(frames=0), r"`int` >= 1 - at `\$\.recordings\[0\]\.frames`"),
         (lambda m: m["recordings"][0].update(frames=True), r"got `bool` - at `\$\.recordings\[0\]\.frames`"),
         (lambda m: m["recordings"][0].update(faces_found=-1), r"`int` >= 0 - at `\$\.recordings\[0\]\.faces_found`"),
+        (lambda m: m["recordings"][1].update(faces_found=8), "damaged manifest: recording ben has 8 faces in 7 frames"),
         (lambda m: m["recordings"][0].update(audio_deviation="loud"), r"at `\$\.recordings\[0\]\.audio_deviation`"),
         (lambda m: m["recordings"][0].update(has_video=1), r"at `\$\.recordings\[0\]\.has_video`"),
         (lambda m: m.update(frame_rate_hz=0), r"Expected `int` >= 1 - at `\$\.frame_rate_hz`"),

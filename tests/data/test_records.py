@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from affect.data.records import decode_jpeg, encode_jpeg, fault_in_shard, parse, serialize
+from affect.data.records import decode_jpeg, encode_jpeg, parse, serialize
+from affect.data.shard_check import fault_in_shard
 
 
 def picture(size=96, seed=0):

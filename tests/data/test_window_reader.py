@@ -148,7 +148,7 @@ def test_sound_is_kept_in_memory_if_all_of_it_fits(gains, monkeypatch, bytes_nee
     read = []
     monkeypatch.setattr(window_reader, "audio_bytes", lambda entries, frame_samples: bytes_needed)
     in_memory = window_reader.read_audio
-    monkeypatch.setattr(window_reader, "read_audio", lambda *arguments: read.append(1) or in_memory(*arguments))
+    monkeypatch.setattr(window_reader, "read_audio", lambda *at, **sizes: read.append(1) or in_memory(*at, **sizes))
     experiment = override(get_preset("demo", "audio"), [f"data.data_dir={gains}/records", "data.audio_cache_mib=3"])
     manifest = open_data(experiment)
     assert len(list(evaluation_dataset(experiment, manifest, manifest.partition("train"), 1))) == 3

@@ -1,5 +1,6 @@
 """Shards with planted content, and a network that is one matrix: predictions that NumPy can compute."""
 
+import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -49,7 +50,10 @@ def rewrite_shards(
                     serialize(entry.name, start, list(part["jpeg"]), part["square"], part["face_found"], part["pcm"],
                               part["labels"])
                 )  # fmt: skip
-        shards = {"shards": entry.shards[:1], "sha256": (sha256(path.read_bytes()).hexdigest(),)}
+        content = path.read_bytes()
+        shards = {
+            "shards": entry.shards[:1], "sha256": (sha256(content).hexdigest(),), "shard_bytes": (len(content),),
+        }  # fmt: skip
         entries.append(change_entry(replace(entry, features="", features_sha256="", **shards)))
     (output_dir / "manifest.json").write_text(replace(manifest, recordings=tuple(entries), **facts).to_json())
     return output_dir
@@ -84,3 +88,20 @@ def use_network(monkeypatch, run_dir: Path, experiment: Experiment, network: ker
     write_json(run_dir / "environment.json", read_json(run_dir / "environment.json") | facts)
     trained = TrainedNetwork(RunFolder(run_dir), experiment, network)
     monkeypatch.setattr(TrainedNetwork, "load", lambda path: trained)
+
+
+def with_faces(data_dir: Path, output_dir: Path, faces: dict[str, int], **changes: dict[str, object]) -> Path:
+    """Copies shards and changes what their manifest says; returns the copy.
+
+    Args:
+      data_dir: folder of the shards.
+      output_dir: the new folder.
+      faces: number of frames with a face by recording; of all others, every frame has one.
+      changes: other changed fields by recording.
+    """
+    shutil.copytree(data_dir, output_dir)
+    manifest = read_json(output_dir / "manifest.json")
+    for entry in manifest["recordings"]:
+        entry |= {"faces_found": faces.get(entry["name"], entry["frames"])} | changes.get(entry["name"], {})
+    write_json(output_dir / "manifest.json", manifest)
+    return output_dir

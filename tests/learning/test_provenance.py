@@ -55,7 +55,7 @@ def changed_copy(data_dir, path, change):
 
 
 def test_a_run_is_not_continued_on_other_data(audio_run, data_dir, tmp_path):
-    records = changed_copy(data_dir, tmp_path / "records", lambda text: text.replace("train_1", "train_7"))
+    records = changed_copy(data_dir, tmp_path / "records", lambda text: text.replace('e": "train_1"', 'e": "train_7"'))
     with pytest.raises(UserError, match=f"{audio_run} was trained on other data than {records} holds now"):
         call_main(train_command, *train_flags(records, audio_run))
 

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from affect.errors import UserError
 from affect.learning import train_command
-from tests.helpers.commands import REPOSITORY, made_once
+from tests.helpers.commands import REPOSITORY, made_once, train_flags
 from tests.helpers.in_process import call_main
 from tests.helpers.worker_processes import finish, start_workers
 
@@ -136,6 +137,29 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_lost_steps_are_stated(data_
     with pytest.raises(UserError, match="start again in another --run_dir$") as caught:
         call_main(train_command, *flags(data_dir, run_dir))
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_continues_in_a_folder_of_any_name_from_data_in_such_a_folder(data_dir, audio_run, tmp_path, capsys):
+    # TensorFlow takes the paths of checkpoints for patterns: "[2024]" is one digit, and a backslash quotes.
+    name = "study [2024]/a\\b/* ?/ -~$HOME %d #'\"é:1\n"
+    records = {"plain": data_dir, name: shutil.copytree(data_dir, tmp_path / name / "records")}
+    runs = [shutil.copytree(audio_run, tmp_path / folder / "run") for folder in records]
+    for run_dir, shards in zip(runs, records.values(), strict=True):
+        call_main(train_command, *train_flags(shards, run_dir, "--set=train.epochs=3", "--picture_epochs=0"))
+        assert f"continuing {run_dir} after epoch 2 of 3" in capsys.readouterr().out
+    theirs, ours = (h5py.File(run_dir / "best.weights.h5") for run_dir in runs)
+    with theirs, ours:
+        compared = []
+
+        def compare(path, values):
+            if isinstance(values, h5py.Dataset):
+                compared.append(path)
+                np.testing.assert_array_equal(ours[path], values, err_msg=path)
+
+        theirs.visititems(compare)
+    assert len(compared) > 10
+    rows = [(run_dir / "training.csv").read_text().splitlines() for run_dir in runs]
+    assert len(rows[1]) == 4 and rows[0][3].split(",")[:4] == rows[1][3].split(",")[:4]
 
 
 def test_workers_stop_together_continue_together_and_end_together(data_dir, tmp_path, monkeypatch):

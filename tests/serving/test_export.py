@@ -45,6 +45,28 @@ def exported(audio_run, tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("name", ["study [2024]", "a\\b"])
+def test_a_folder_from_which_tensorflow_could_not_load_the_model_is_refused_before_the_work(audio_run, tmp_path, name):
+    folder = tmp_path / name / "export"
+    with pytest.raises(UserError) as refused:
+        call_main(export, f"--run_dir={audio_run}", f"--output_dir={folder}")
+    assert str(refused.value) == (
+        f"--output_dir={folder}: TensorFlow takes [ and \\ in {folder} for patterns and could not load the model from "
+        "there; choose a folder without them"
+    )
+    assert not folder.parent.exists()
+
+
+def test_a_run_in_a_folder_with_brackets_is_exported_into_one_that_has_other_signs(audio_run, exported, tmp_path):
+    run_dir = shutil.copytree(audio_run, tmp_path / "study [2024]" / "run")
+    folder = tmp_path / "-* ?]{} %d$HOME#'\"é:\n" / "export"
+    call_main(export, f"--run_dir={run_dir}", f"--output_dir={folder}")
+    audio = tf.random.stateless_normal((1, 30, 640), seed=(1, 2))
+    models = [tf.saved_model.load(str(path)) for path in (folder, exported)]
+    ours, theirs = (model.signatures["serving_default"](audio=audio)["predictions"] for model in models)
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_exported_model_runs_without_this_package_and_equals_the_network(audio_run, exported, tmp_path):
     trained = TrainedNetwork.load(audio_run)
     experiment = trained.run.read_config()
