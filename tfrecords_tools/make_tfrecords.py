@@ -77,7 +77,7 @@ def main() -> None:
     corpus = find_corpus(args.corpus_dir, args.layout, args.split, args.gold_standard or "")
     parts = [f"layout {corpus.layout}", f"{len(corpus.listing.recordings)} complete recordings"]
     parts += [f"split {corpus.split}"] if corpus.split else []
-    # The labels of a table are its author's; nobody chose between gold standards.
+    # A table names its labels itself: there is no choice of gold standards to report.
     parts += [] if LAYOUTS[corpus.layout].LISTED_IN_TABLE else [f"gold standard: {corpus.gold_standard}"]
     print(", ".join(parts))
     for remark in corpus.listing.remarks:

@@ -50,7 +50,7 @@ def checked_records(data_dir: str | Path, manifest: Manifest, entry: RecordingEn
     must be a picture of the right size.
 
     Raises:
-      UserError: a shard or one of its records is none of this; names the shard and the frame.
+      UserError: a shard cannot be read, or a record fails one of these checks; names the shard and the frame.
     """
     frames, previous = 0, ""
     for shard in entry.shards:

@@ -222,7 +222,7 @@ def test_the_number_of_channels_may_change_but_not_the_sampling_rate(tmp_path):
 
 
 def test_pipes_and_folders_are_refused_without_reading_them(tmp_path):
-    os.mkfifo(tmp_path / "pipe.wav")  # nobody writes to it
+    os.mkfifo(tmp_path / "pipe.wav")  # reading it would wait for a writer
     (tmp_path / "folder.wav").mkdir()
     for name in ("pipe.wav", "folder.wav"):
         with pytest.raises(UserError, match=rf"{name}: is not a regular file but a folder, pipe or device"):

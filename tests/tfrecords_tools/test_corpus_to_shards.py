@@ -149,7 +149,7 @@ def test_a_rater_who_contradicts_the_others_is_weighed_as_in_avec_and_named(tmp_
         "standard weighs them negatively, as AVEC does",
     )
     (mean,) = make(root, tmp_path / "mean", gold_standard="mean").recordings
-    assert not mean.remarks  # nobody is weighed
+    assert not mean.remarks  # the plain mean has no weights
 
     curve = ratings[:, :1] - ratings[:, :1].mean()
     split = np.tile(curve, 6) * [1, -1, 1, -1, 1, -0.8] + np.arange(6) / 10
