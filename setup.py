@@ -70,7 +70,9 @@ setup(
             f"tensorflow-io>=0.37.1; {UP_TO_PYTHON_312}",
         ],
         "gpu": ["tensorflow[and-cuda]>=2.16"],
-        "baseline": ["librosa>=0.10"],
+        # The handcrafted features and the analysis. opensmile is used where it is installed, and never required: its
+        # licence allows non-commercial research only.
+        "baseline": ["librosa>=0.10.2"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -78,6 +80,7 @@ setup(
             "import-linter>=2.1",
             "basedpyright>=1.30",
             "codespell>=2.3",
+            "audmetric>=1.2",  # the field's own CCC, to check ours against
         ],
         # An S3 server on this machine, to test what `io` reads and writes.
         "io-tests": ["moto[s3]>=5", "flask>=3", "flask-cors>=4"],
