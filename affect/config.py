@@ -17,6 +17,7 @@ from affect.validation import Settings, json_object, require, shown
 
 Modality = Literal["audio", "video", "audiovisual"]
 Partition = Literal["train", "dev", "test"]
+Objective = Literal["ccc", "mse"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "variance_scaling", "orthogonal"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
 DIMENSIONS = ("arousal", "valence")
@@ -172,6 +173,9 @@ class TrainConfig(Settings, frozen=True):
       seed: seed of the weights, data order, augmentation and dropout, in [0, 2147483647].
       deterministic: true gives bit-identical weights in every run with the same settings on the same machine, and works
         on one CPU only; false lets TensorFlow add up gradients in an order that depends on timing.
+      objective: what training minimises over all frames of a batch, averaged over the dimensions: "ccc" is 1 - CCC, the
+        paper's; "mse" the mean squared error, to compare with. Best weights, early stopping and the learning rate
+        follow the dev CCC in either case.
     """
 
     prefix = "train."
@@ -187,6 +191,7 @@ class TrainConfig(Settings, frozen=True):
     video_weights: str = "none"
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     deterministic: bool = False
+    objective: Objective = "ccc"
 
 
 class Experiment(Settings, frozen=True):

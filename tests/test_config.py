@@ -16,8 +16,8 @@ from affect.presets import PRESETS, get_preset
 from affect.runs import RunFolder
 from tests.helpers.commands import REPOSITORY
 
-# SHA-256 of config.json as version 0.1.0 wrote it, by preset and modality; it had no train.deterministic yet.
-NEW_SINCE_0_1_0 = b',\n    "deterministic": false'
+# SHA-256 of config.json as version 0.1.0 wrote it, by preset and modality; it had neither of these settings yet.
+NEW_SINCE_0_1_0 = b',\n    "deterministic": false,\n    "objective": "ccc"'
 WRITTEN_BY_0_1_0 = {
     ("paper", "audio"): "5e3b192f96062aaf2e3ebc6fad93d54aed271a38f6911688faffa6f24cc183b0",
     ("paper", "video"): "77c9f79388fd29bbb44561925c307100dcdef6c6f28311eb144a4738238e37e5",

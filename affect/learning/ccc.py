@@ -1,13 +1,15 @@
 """The training objective (section 3.4 of the paper): a loss based on the concordance correlation coefficient (CCC).
 
-    L = ((1 - ccc_arousal) + (1 - ccc_valence)) / 2
+    L = ((1 - ccc_arousal) + (1 - ccc_valence)) / 2        train.objective=ccc, the default
+    L = (mse_arousal + mse_valence) / 2                    train.objective=mse, to compare with
 
 The CCC is computed over all frames of the global batch, pooled. It is not a mean over sequences or replicas, so it is
 computed in three steps: each replica sums over its frames, the sums are added across replicas (`moments` does both),
 and `loss_from_moments` takes the ratio.
 
 `loss_from_moments` is the only definition of the objective: the compiled loss, the training step and the validation
-all call it. To train with another loss, edit that function.
+all call it. The mean squared error is a function of the same moments. Another loss that is one, too, is one more branch
+of that function.
 
 Moments are centred before they are squared. In float32, E[x^2] - E[x]^2 loses the variance of nearly constant
 predictions, which are typical at the start of training. This module uses `keras.ops` only, so it runs on every
@@ -19,6 +21,8 @@ from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from affect.config import Objective
 
 Tensor = Any  # of whichever backend Keras runs on
 AllReduce = Callable[[Tensor], Tensor]
@@ -85,8 +89,17 @@ def ccc_from_moments(m: Moments) -> Tensor:
     return ops.where(equal_constants, 0.0, 2.0 * m.covariance / safe)
 
 
-def loss_from_moments(m: Moments) -> Tensor:
-    """Returns the training objective, a scalar: 1 - CCC, averaged over the dimensions (section 3.4)."""
+def loss_from_moments(m: Moments, objective: Objective) -> Tensor:
+    """Returns the training objective, a float32 scalar.
+
+    Args:
+      m: moments of all counted frames.
+      objective: "ccc" is 1 - CCC (section 3.4), "mse" the mean squared error; both are averaged over the dimensions.
+        The mean squared error of all but perfect predictions is exact to about 1e-7 of the variances.
+    """
+    if objective == "mse":
+        variance_of_error = m.gold_variance + m.predicted_variance - 2.0 * m.covariance
+        return ops.mean(variance_of_error + ops.square(m.gold_mean - m.predicted_mean))
     return ops.mean(1.0 - ccc_from_moments(m))
 
 
@@ -106,15 +119,16 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-@keras.saving.register_keras_serializable("affect")
-class CCCLoss(keras.losses.Loss):
+class _LossFromMoments(keras.losses.Loss):
     """`loss_from_moments` as a Keras loss, for `compile` and `fit` on one device.
 
     A mask must be given as sample weights. A mask that Keras attached to the predictions is ignored.
     """
 
-    def __init__(self, name: str = "ccc_loss"):
-        super().__init__(name=name, reduction=None)
+    objective: Objective
+
+    def __init__(self, name: str | None = None):
+        super().__init__(name=name or f"{self.objective}_loss", reduction=None)
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
         """Returns the loss, a float32 scalar; `sample_weight` [batch, time] is a mask.
@@ -122,7 +136,7 @@ class CCCLoss(keras.losses.Loss):
         Keras' own `__call__` would multiply the scalar by the mask. Masked frames must be left out of the moments
         instead.
         """
-        return loss_from_moments(moments(y_true, y_pred, sample_weight))
+        return loss_from_moments(moments(y_true, y_pred, sample_weight), self.objective)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Returns the loss without a mask."""
@@ -131,6 +145,23 @@ class CCCLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, for Keras' serialisation."""
         return {"name": self.name}
+
+
+@keras.saving.register_keras_serializable("affect")
+class CCCLoss(_LossFromMoments):
+    """The objective "ccc" of `loss_from_moments`, the paper's."""
+
+    objective = "ccc"
+
+
+@keras.saving.register_keras_serializable("affect")
+class MSELoss(_LossFromMoments):
+    """The objective "mse" of `loss_from_moments`: the mean squared error over all unmasked frames of the batch."""
+
+    objective = "mse"
+
+
+LOSSES = {"ccc": CCCLoss, "mse": MSELoss}
 
 
 @keras.saving.register_keras_serializable("affect")

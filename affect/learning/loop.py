@@ -37,13 +37,13 @@ class NotFiniteError(ArithmeticError):
 
 
 def compile_network(network: keras.Model, config: TrainConfig) -> None:
-    """Compiles a network in place: Adam (section 4 of the paper), the CCC loss, and one CCC per dimension."""
+    """Compiles a network in place: Adam (section 4 of the paper), the objective, and one CCC per dimension."""
     optimizer = keras.optimizers.Adam(config.learning_rate, global_clipnorm=config.clip_norm or None)
     if config.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     network.compile(
         optimizer=optimizer,
-        loss=ccc.CCCLoss(),
+        loss=ccc.LOSSES[config.objective](),
         weighted_metrics=[ccc.ConcordanceCC(i, name=f"ccc_{name}") for i, name in enumerate(DIMENSIONS)],
         # On a CPU, XLA makes this network's training step three to four times slower than oneDNN.
         jit_compile=False,
@@ -90,7 +90,7 @@ class TrainingLoop:
         """Prepares the training and the validation step. Must be called in the scope of the strategy.
 
         Args:
-          network: built and compiled in the same scope.
+          network: built, and compiled by `compile_network`, in the same scope; its loss is the objective.
           seed: determines the dropout masks, together with the step and the replica.
           clip_norm: maximum norm of the global gradient; 0 disables clipping.
           all_frames_count: promises that no training batch has a masked frame. The network then gets no mask, and batch
@@ -101,6 +101,7 @@ class TrainingLoop:
         if self.strategy.num_replicas_in_sync > 1:
             synchronise(network, all_reduce_sum)
         self._all_frames_count = all_frames_count
+        self._objective = network.loss.objective
         self._seed = seed
         self._clip_norm = clip_norm
         self._dropout_states = _dropout_states(network)
@@ -139,7 +140,8 @@ class TrainingLoop:
             pooled = self._validation_step(batch, pooled)
         cccs = ccc.ccc_from_moments(pooled).numpy()
         logs = dict(zip((f"val_ccc_{name}" for name in DIMENSIONS), map(float, cccs), strict=True))
-        return logs | {"val_ccc": float(np.mean(cccs)), "val_loss": float(ccc.loss_from_moments(pooled))}
+        loss = ccc.loss_from_moments(pooled, self._objective)
+        return logs | {"val_ccc": float(np.mean(cccs)), "val_loss": float(loss)}
 
     def train_on_replica(self, batch, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Moments]:
         """Performs one update on one replica, from its part of the batch; all replicas run this simultaneously.
@@ -157,7 +159,7 @@ class TrainingLoop:
                 masks = None if self._all_frames_count else frame_masks(self.network, mask)
                 predicted = self.network(inputs, training=True, mask=masks)
             pooled = ccc.moments(labels, predicted, mask, all_reduce_sum)
-            loss = ccc.loss_from_moments(pooled)
+            loss = ccc.loss_from_moments(pooled, self._objective)
             penalties = [tf.cast(penalty, loss.dtype) for penalty in self.network.losses]
             objective = tf.add_n([loss, *penalties]) / replica.num_replicas_in_sync
             scaled = optimizer.scale_loss(objective)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from affect.config import ModelConfig
-from affect.learning.ccc import CCCLoss, ConcordanceCC
+from affect.learning.ccc import CCCLoss, ConcordanceCC, MSELoss
 from affect.models.long_conv import LongConv1D
 from affect.models.masking import frame_masks
 from affect.models.network import build_network
@@ -67,6 +67,7 @@ def outputs() -> dict[str, np.ndarray]:
         "network_after_training": network(frames),
         "stepped": stepped,
         "loss": CCCLoss()(gold, predicted, mask),
+        "mse": MSELoss()(gold, predicted, mask),
         "metric": metric.result(),
     }
     return {name: keras.ops.convert_to_numpy(value) for name, value in results.items()}

@@ -24,11 +24,11 @@ def batches(count=5):
     return tf.data.Dataset.from_tensor_slices(({"audio": audio}, labels, mask))
 
 
-def network(dropout=0.0):
+def network(dropout=0.0, objective="ccc"):
     """The network of `CONFIG`, compiled, always with the same initial weights."""
     keras.utils.set_random_seed(1)
     model = build_network(msgspec.structs.replace(CONFIG, dropout=dropout), "audio")
-    compile_network(model, TrainConfig(learning_rate=1e-2))
+    compile_network(model, TrainConfig(learning_rate=1e-2, objective=objective))
     return model
 
 

@@ -1,10 +1,10 @@
-"""One SGD step of two small networks under a strategy; the results are written to a file.
+"""One SGD step of three small networks under a strategy; the results are written to a file.
 
     python -m tests.helpers.strategy_step NAME FILE
 
 NAME is one_device, mirrored (two virtual CPUs), or multi_worker (one of the processes that TF_CONFIG describes). The
 results must not depend on it. The halves of the batch have different means and masks, so that a mean of the replicas'
-own CCCs would differ from the CCC of the whole batch.
+own losses would differ from the loss of the whole batch.
 """
 
 import sys
@@ -30,6 +30,8 @@ CONFIG = {
     "video_scaling": "unit", "lstm_units": (5,), "weight_decay": 1e-2,
 }  # fmt: skip
 WINDOWS, FRAMES = 4, 8
+# Modality and objective of each step, by the name of its results.
+CASES = {"audio": ("audio", "ccc"), "video": ("video", "ccc"), "audio_mse": ("audio", "mse")}
 
 
 def whole_batch():
@@ -41,11 +43,11 @@ def whole_batch():
     video[:2] //= 3
     labels[:2] += 0.5
     mask = rng.random((WINDOWS, FRAMES)) < 0.8
-    mask[3, 3:] = False
+    mask[3, 2:] = False  # so that the halves count different numbers of frames
     return {"audio": audio, "video": video}, labels, mask
 
 
-def network(modality, dropout=0.0):
+def network(modality, dropout=0.0, objective="ccc"):
     """Returns a network compiled with plain SGD and learning rate 1, so that the change of a weight is its gradient.
 
     The video net computes in float64. In float32, a mere permutation of the batch changes its gradient by more than
@@ -58,7 +60,7 @@ def network(modality, dropout=0.0):
     with mock.patch("affect.models.network.head", lambda _: keras.layers.Dense(2, name="predictions")):
         model = build_network(ModelConfig(**CONFIG, dropout=dropout), modality)
     keras.config.set_dtype_policy("float32")
-    compile_network(model, TrainConfig())
+    compile_network(model, TrainConfig(objective=objective))
     model.compile(optimizer=keras.optimizers.SGD(1.0), loss=model.loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -90,18 +92,18 @@ def main(name, path):
     context = WorkerContext.of(strategy)
     results = {"replicas": context.replicas, "agree": workers_agree(strategy, 3)}
     results["disagree"] = workers_agree(strategy, context.worker)
-    for modality in ("audio", "video"):
+    for case, (modality, objective) in CASES.items():
         with strategy.scope():
-            model = network(modality)
+            model = network(modality, objective=objective)
             loop = TrainingLoop(model, seed=0)
         (batch,) = batches(strategy, modality)
         results |= {
-            f"{modality}/validation/{name}": value for name, value in loop.validate(batches(strategy, modality)).items()
+            f"{case}/validation/{name}": value for name, value in loop.validate(batches(strategy, modality)).items()
         }
-        results |= {f"{modality}/before/{i}": value for i, value in enumerate(model.get_weights())}
+        results |= {f"{case}/before/{i}": value for i, value in enumerate(model.get_weights())}
         loss, norm, totals = loop.train_step(batch, 0, Totals.of([]))
-        results |= {f"{modality}/after/{i}": value for i, value in enumerate(model.get_weights())}
-        results |= {f"{modality}/loss": loss, f"{modality}/norm": norm, f"{modality}/totals": totals.to_list()}
+        results |= {f"{case}/after/{i}": value for i, value in enumerate(model.get_weights())}
+        results |= {f"{case}/loss": loss, f"{case}/norm": norm, f"{case}/totals": totals.to_list()}
     results["refusal"] = refusal(RunFolder(Path(path).parent / "run"), strategy)
     results["masks"] = dropout_masks(strategy)
     results["variance"] = small_variance(strategy)
