@@ -1,180 +1,197 @@
-"""The post-processing chain of the paper (section 4.3): median filter, centring, scaling, time shift.
+"""Fits the post-processing chain of the paper (section 4.3) on the development set, for one dimension at a time.
 
-The chain is fitted on the development set, for one dimension at a time, and then applied unchanged to test. The steps
-are fitted in that order, and each is kept only if it raises the pooled development CCC.
+Gold standards and predictions of the development recordings flow in, a chain (`affect.evaluation.chain`) flows out,
+which is applied unchanged to test. The values of the steps are fitted one after the other: the median window, the mean,
+the deviation, the shift. A purely greedy chain goes wrong where a prediction is early: before the shift is known, a
+median filter may win by blurring, and scaling may lose because the correlation is still negative. Which steps are kept
+is therefore decided by the pooled CCC at the end of the chain.
 """
 
 import itertools
 import math
-from pathlib import Path
+from collections.abc import Sequence
+from typing import get_args
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
-from scipy.ndimage import median_filter
 
-from affect.config import DIMENSIONS
-from affect.errors import UserError
+from affect.evaluation.chain import STEPS, Statistics, median
+from affect.evaluation.chain import PostProcessing as PostProcessing
+from affect.evaluation.chain import delay as delay
+from affect.evaluation.chain import read_chains as read_chains
+from affect.evaluation.moments import Moments
 from affect.metrics import concordance_cc
-from affect.storage import decode_json, read_json
 
 MEDIAN_SECS = (0.4, 20.0)
-MEDIAN_STEP_SECS = 0.4
 MAX_SHIFT_SECS = 10.0
 _ROUNDING = 1e-9
 
 
-class PostProcessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A fitted chain; the default values change nothing.
-
-    Attributes:
-      frame_rate: frame rate in Hz of the signals that the chain was fitted on.
-      median_frames: window of the median filter, odd; 1 means no filter.
-      offset: added to every value (centring).
-      gain: factor on the distance from `centre`, at least 0 (scaling).
-      centre: mean of the development predictions after centring.
-      shift_frames: number of frames by which the prediction is delayed; its first value fills the gap.
-
-    Raises:
-      ValueError: a value outside these ranges, or one that is not finite.
-    """
-
-    frame_rate: float
-    median_frames: int = 1
-    offset: float = 0.0
-    gain: float = 1.0
-    centre: float = 0.0
-    shift_frames: int = 0
-
-    def __post_init__(self):
-        for name in ("frame_rate", "offset", "gain", "centre"):
-            _require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
-        _require(self.frame_rate > 0.0, "frame_rate", self.frame_rate, "positive")
-        odd = self.median_frames >= 1 and self.median_frames % 2 == 1
-        _require(odd, "median_frames", self.median_frames, "odd and at least 1")
-        _require(self.gain >= 0.0, "gain", self.gain, "at least 0")
-        _require(self.shift_frames >= 0, "shift_frames", self.shift_frames, "at least 0")
-
-    def apply(self, predicted: np.ndarray) -> np.ndarray:
-        """Post-processes one recording's prediction of one dimension, [frames] to [frames]."""
-        smooth = _median(np.asarray(predicted, dtype=np.float64), self.median_frames)
-        scaled = (smooth + self.offset - self.centre) * self.gain + self.centre
-        return delay(scaled, self.shift_frames)
-
-    def to_json(self) -> str:
-        """Returns the chain as one JSON object; `from_json` gives back an equal chain."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str) -> "PostProcessing":
-        """Reads the output of `to_json`.
-
-        Raises:
-          UserError: the text is not JSON, or a field is missing, unknown or out of range.
-        """
-        return decode_json(text, cls, "post-processing chain")
-
-
-def read_chains(path: str | Path) -> dict[str, PostProcessing]:
-    """Reads a run's `eval/postprocessing.json`: one chain per dimension.
-
-    Raises:
-      UserError: the file or a dimension is missing, or a chain is invalid; names the file and the field.
-    """
-    chains = read_json(path, dict[str, PostProcessing], hint="was the run evaluated by eval.py?")
-    if set(chains) != set(DIMENSIONS):
-        wanted, got = " and ".join(DIMENSIONS), ", ".join(chains) or "none"
-        raise UserError(f"{path}: expected the chains of {wanted}, got {got}; run eval.py again")
-    return chains
-
-
-def fit(gold: list[np.ndarray], predicted: list[np.ndarray], frame_rate: float) -> PostProcessing:
+def fit(
+    gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], frame_rate: float, statistics: Statistics = "partition"
+) -> PostProcessing:
     """Fits the chain on the development set.
-
-    A purely greedy chain goes wrong where a prediction is early: before the shift is known, a median filter may win by
-    blurring, and scaling may lose because the correlation is still negative. The values of the steps are therefore
-    fitted one after the other, as in the paper, but which steps are kept is decided by the CCC at the end of the chain.
 
     Args:
       gold: one [frames] array per recording, one dimension.
       predicted: arrays of the same shapes.
       frame_rate: frame rate of both, in Hz.
+      statistics: over what centring and scaling take the mean and the deviation of the predictions. "partition": over
+        the development set; the result is an offset and a gain, which are constants for every later recording.
+        "recording": over each recording, so that all of them get the mean and the deviation of the development set's
+        gold standard. The second reading takes out how much a recording as a whole was predicted too high or too
+        low, and with it the true differences between recordings.
 
     Returns:
       The chain. Its pooled CCC on these recordings is never below that of the raw prediction or of the greedy chain.
 
     Raises:
-      ValueError: there are no recordings, or the two lists do not match.
+      ValueError: there are no recordings, the two lists do not match, or a value is not finite.
     """
-    if not gold or [np.shape(signal) for signal in gold] != [np.shape(signal) for signal in predicted]:
-        raise ValueError("gold and predicted must be two lists of equally long signals, and not empty")
-    gold = [np.asarray(signal, dtype=np.float64) for signal in gold]
-    predicted = [np.asarray(signal, dtype=np.float64) for signal in predicted]
-    unchanged = PostProcessing(frame_rate)
-    filtered = _best([unchanged, *_median_candidates(unchanged, gold)], gold, predicted)
-    chains = [
-        _fit_rest(start, gold, predicted, centring, scaling)
-        for start in (unchanged, filtered)
-        for centring, scaling in itertools.product((False, True), repeat=2)
-    ]
-    return _best([unchanged, *chains], gold, predicted)
+    return DevelopmentSet(gold, predicted, frame_rate, statistics).fit()
 
 
-def pooled_ccc(chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray]) -> float:
+def pooled_ccc(chain: PostProcessing, gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> float:
     """Returns the CCC over all recordings concatenated, after applying the chain to the predictions."""
     return concordance_cc(np.concatenate(gold), np.concatenate([chain.apply(signal) for signal in predicted]))
 
 
-def delay(signal: np.ndarray, frames: int) -> np.ndarray:
-    """Delays a signal [frames] or [frames, dimensions]; its first value fills the gap."""
-    if frames == 0:
-        return signal
-    return np.concatenate([np.repeat(signal[:1], min(frames, len(signal)), axis=0), signal[:-frames]])
+def median_windows(frame_rate: float, frames: int) -> list[int]:
+    """Returns all odd median windows of `MEDIAN_SECS`, in frames, up to the length of the longest recording."""
+    shortest, longest = math.ceil(MEDIAN_SECS[0] * frame_rate), math.floor(MEDIAN_SECS[1] * frame_rate)
+    return list(range(max(3, shortest | 1), min(longest, frames) + 1, 2))
 
 
-def _fit_rest(
-    chain: PostProcessing, gold: list[np.ndarray], predicted: list[np.ndarray], centring: bool, scaling: bool
-) -> PostProcessing:
-    """Adds the requested steps and the best shift to a chain that has at most a median filter."""
-    smooth = [_median(signal, chain.median_frames) for signal in predicted]
-    gold_all, smooth_all = np.concatenate(gold), np.concatenate(smooth)
-    if centring:
-        chain = replace(chain, offset=float(gold_all.mean() - smooth_all.mean()))
-    if scaling and smooth_all.max() > smooth_all.min():  # rounding gives a constant a standard deviation above 0
-        centre = float(smooth_all.mean() + chain.offset)
-        chain = replace(chain, centre=centre, gain=float(gold_all.std() / smooth_all.std()))
-    return _best_shift(chain, gold, smooth)
+class DevelopmentSet:
+    """Development recordings of one dimension, on any selection of which chains can be fitted and scored quickly.
+
+    Every median filter is computed once, and chains are scored by the moments of the recordings. Arguments and errors
+    are those of `fit`.
+    """
+
+    def __init__(
+        self,
+        gold: Sequence[np.ndarray],
+        predicted: Sequence[np.ndarray],
+        frame_rate: float,
+        statistics: Statistics = "partition",
+    ):
+        _check(gold, predicted, statistics)
+        self._gold = [np.asarray(signal, dtype=np.float64) for signal in gold]
+        self._predicted = [np.asarray(signal, dtype=np.float64) for signal in predicted]
+        self._unchanged, self._per_recording = PostProcessing(frame_rate), statistics == "recording"
+        self._windows = [1, *median_windows(frame_rate, max(len(signal) for signal in gold))]
+        self._longest_shift = round(MAX_SHIFT_SECS * frame_rate)
+        self._filtered = Moments.stacked(
+            [
+                Moments.of(one, [median(signal, window) for window in self._windows])
+                for one, signal in zip(self._gold, self._predicted, strict=True)
+            ]
+        )
+        self._delayed: dict[int, Moments] = {}  # by median window
+
+    def __len__(self) -> int:
+        return len(self._gold)
+
+    def fit(self, recordings: Sequence[int] | None = None) -> PostProcessing:
+        """Returns the chain of the paper, fitted on some of the recordings (default: all)."""
+        recordings = range(len(self)) if recordings is None else recordings
+        chains = list(self.fit_every_choice(recordings).values())
+        cccs = [self.moments(chain, recordings).ccc()[0] for chain in chains]
+        return chains[_first_of_best(np.array(cccs))]
+
+    def fit_every_choice(self, recordings: Sequence[int]) -> dict[tuple[str, ...], PostProcessing]:
+        """Fits the values of every choice of steps, one step after the other.
+
+        Args:
+          recordings: indices of the recordings to fit on.
+
+        Returns:
+          The chain of each of the 16 subsets of `STEPS`; those without shift, median, centring and scaling come first.
+        """
+        chains = {}
+        for choice in itertools.product((False, True), repeat=4):
+            shifting, filtering, centring, scaling = choice
+            chain = self._with_median(recordings) if filtering else self._unchanged
+            chain = self._with_mean_and_deviation(chain, recordings, centring, scaling)
+            chain = self._with_shift(chain, recordings) if shifting else chain
+            kept = (filtering, centring, scaling, shifting)
+            chains[tuple(step for step, keep in zip(STEPS, kept, strict=True) if keep)] = chain
+        return chains
+
+    def moments(self, chain: PostProcessing, recordings: Sequence[int]) -> Moments:
+        """Returns the moments of some recordings after a chain: one column."""
+        return self._after_scaling(chain, recordings).column(chain.shift_frames)
+
+    def _with_median(self, recordings: Sequence[int]) -> PostProcessing:
+        best = _first_of_best(self._filtered.rows(recordings).ccc())
+        return replace(self._unchanged, median_frames=self._windows[best])
+
+    def _with_mean_and_deviation(
+        self, chain: PostProcessing, recordings: Sequence[int], centring: bool, scaling: bool
+    ) -> PostProcessing:
+        pooled = self._smooth(chain, recordings).pooled()
+        gold_mean, gold_deviation = pooled.gold_mean.item(), math.sqrt(pooled.gold_variance.item())
+        if self._per_recording:
+            return replace(
+                chain,
+                recording_mean=gold_mean if centring else None,
+                recording_deviation=gold_deviation if scaling else None,
+            )
+        offset = gold_mean - pooled.mean.item() if centring else 0.0
+        if not scaling or pooled.variance.item() == 0.0:
+            return replace(chain, offset=offset)
+        gain = gold_deviation / math.sqrt(pooled.variance.item())
+        return replace(chain, offset=offset, centre=pooled.mean.item() + offset, gain=gain)
+
+    def _with_shift(self, chain: PostProcessing, recordings: Sequence[int]) -> PostProcessing:
+        return replace(chain, shift_frames=_first_of_best(self._after_scaling(chain, recordings).ccc()))
+
+    def _smooth(self, chain: PostProcessing, recordings: Sequence[int]) -> Moments:
+        """Returns the moments after the median filter: one column."""
+        return self._filtered.column(self._windows.index(chain.median_frames)).rows(recordings)
+
+    def _after_scaling(self, chain: PostProcessing, recordings: Sequence[int]) -> Moments:
+        """Returns the moments after median filter, centring and scaling: one column per shift, from 0 on."""
+        smooth = self._smooth(chain, recordings)
+        if chain.recording_deviation is None:
+            slope = np.full_like(smooth.mean, chain.gain)
+        else:
+            constant = smooth.variance == 0.0
+            deviation = np.sqrt(np.where(constant, 1.0, smooth.variance))
+            slope = np.where(constant, 1.0, chain.recording_deviation / deviation)
+        if chain.recording_mean is None and chain.recording_deviation is None:
+            intercept = np.full_like(slope, (chain.offset - chain.centre) * chain.gain + chain.centre)
+        else:
+            intercept = (smooth.mean if chain.recording_mean is None else chain.recording_mean) - slope * smooth.mean
+        return self._delays(chain.median_frames).rows(recordings).affine(slope, intercept)
+
+    def _delays(self, window: int) -> Moments:
+        """Returns the moments of all recordings after a median filter: one column per shift, from 0 on."""
+        if window not in self._delayed:
+            self._delayed[window] = Moments.stacked(
+                [
+                    Moments.of_delays(gold, median(signal, window), self._longest_shift)
+                    for gold, signal in zip(self._gold, self._predicted, strict=True)
+                ]
+            )
+        return self._delayed[window]
 
 
-def _best_shift(chain: PostProcessing, gold: list[np.ndarray], smooth: list[np.ndarray]) -> PostProcessing:
-    """Tries every shift, one frame apart, on signals that are already median-filtered."""
-    values_only = replace(chain, median_frames=1)
-    longest = round(MAX_SHIFT_SECS * chain.frame_rate)
-    shifts = [replace(values_only, shift_frames=frames) for frames in range(longest + 1)]
-    return replace(chain, shift_frames=_best(shifts, gold, smooth).shift_frames)
-
-
-def _median_candidates(chain: PostProcessing, gold: list[np.ndarray]) -> list[PostProcessing]:
-    shortest, longest = (round(secs * chain.frame_rate) for secs in MEDIAN_SECS)
-    step = max(1, round(MEDIAN_STEP_SECS * chain.frame_rate))
-    windows = range(shortest, min(longest, max(len(signal) for signal in gold)) + 1, step)
-    return [replace(chain, median_frames=window | 1) for window in windows]
-
-
-def _best(chains: list[PostProcessing], gold: list[np.ndarray], predicted: list[np.ndarray]) -> PostProcessing:
-    """Returns the chain with the highest pooled CCC; ties, up to rounding, go to the earliest in the list."""
-    best, best_ccc = chains[0], pooled_ccc(chains[0], gold, predicted)
-    for chain in chains[1:]:
-        ccc = pooled_ccc(chain, gold, predicted)
-        if ccc > best_ccc + _ROUNDING:
-            best, best_ccc = chain, ccc
+def _first_of_best(cccs: np.ndarray) -> int:
+    """Returns the index of the highest CCC; ties, up to rounding, go to the earliest."""
+    best = 0
+    for index, ccc in enumerate(cccs):
+        if ccc > cccs[best] + _ROUNDING:
+            best = index
     return best
 
 
-def _median(signal: np.ndarray, frames: int) -> np.ndarray:
-    return signal if frames <= 1 else median_filter(signal, size=frames, mode="nearest")
-
-
-def _require(fulfilled: bool, name: str, value: float, expected: str) -> None:
-    if not fulfilled:
-        raise ValueError(f"{name} is {value}; it must be {expected}")
+def _check(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], statistics: str) -> None:
+    if statistics not in get_args(Statistics):
+        raise ValueError(f"statistics is {statistics!r}; it must be one of {', '.join(get_args(Statistics))}")
+    shapes = [np.shape(signal) for signal in gold]
+    if not shapes or shapes != [np.shape(signal) for signal in predicted] or (0,) in shapes:
+        raise ValueError("gold and predicted must be two lists of equally long signals, and not empty")
+    if not all(np.all(np.isfinite(signal)) for signal in (*gold, *predicted)):
+        raise ValueError("gold and predicted must be finite")
