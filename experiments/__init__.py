@@ -1,0 +1,1 @@
+"""Experiments that train, evaluate and compare many runs; not part of the package."""
