@@ -7,6 +7,7 @@ times_secs   float64 [rows]
 columns      bytes [columns]; the names of the columns
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def write_features(path: Path, tables: dict[str, FeatureTable]) -> None:
             )  # fmt: skip
 
 
-def read_features(path: Path) -> dict[str, FeatureTable]:
-    """Reads all tables of one recording.
+def read_features(path: Path, names: Collection[str] | None = None) -> dict[str, FeatureTable]:
+    """Reads the tables of one recording: all of them, or those of the given names that it has.
 
     Raises:
       UserError: the file does not exist or is not a file of features.
@@ -53,7 +54,8 @@ def read_features(path: Path) -> dict[str, FeatureTable]:
     tables = {}
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Group) and "values" in item:
+        wanted = names is None or name in names
+        if wanted and isinstance(item, h5py.Group) and "values" in item:
             columns = tuple(column.decode() for column in item["columns"][:])
             tables[name] = FeatureTable(columns, item["times_secs"][:], item["values"][:])
 
