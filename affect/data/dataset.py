@@ -21,6 +21,7 @@ import os
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
+from msgspec.structs import replace
 
 from affect.config import Experiment
 from affect.data.manifest import Manifest, RecordingEntry, read_manifest
@@ -146,6 +147,48 @@ def evaluation_dataset(
     Labels are not delayed, and nothing is augmented.
     """
     return _prefetched(_evaluation(experiment, manifest, entries, delay_frames=0).batch(batch_size))
+
+
+def stream_dataset(
+    experiment: Experiment,
+    manifest: Manifest,
+    groups: list[list[RecordingEntry]],
+    chunks: list[int],
+    chunk_frames: int,
+) -> tf.data.Dataset:
+    """Returns recordings side by side and chunk by chunk: a batch has the same frames of every recording of a group.
+
+    Labels are not delayed, and nothing is augmented. The audio cache is not used: every frame is read once, and the
+    memory needed does not depend on the length of the recordings.
+
+    Args:
+      experiment: gives modality and standardisation.
+      manifest: manifest of the data folder.
+      groups: the recordings of each batch, in order; all groups have the same number of them.
+      chunks: number of batches of each group; frames after the end of a recording are masked.
+      chunk_frames: frames per chunk.
+    """
+    data = replace(experiment.data, audio_cache_mib=0)
+    reader = WindowReader(replace(experiment, data=data), manifest, chunk_frames, delay_frames=0, training=False)
+    entries = [entry for group in groups for entry in group]
+    cut = reader.cutter(entries)
+
+    def stream(source, count):
+        windows = cut(source)
+        # `finish` pads windows of no frames too.
+        empty = tf.nest.map_structure(
+            lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), windows.element_spec
+        )
+        return windows.concatenate(tf.data.Dataset.from_tensors(empty).repeat()).take(count)
+
+    windows = [evaluation_windows([entry], chunk_frames) for entry in entries]
+    counts = [count for group, count in zip(groups, chunks, strict=True) for _ in group]
+    sources = recording_sources(entries, windows, experiment.data.data_dir)
+    with_counts = tf.data.Dataset.zip(sources, tf.data.Dataset.from_tensor_slices(tf.constant(counts, tf.int64)))
+    # All recordings of a group have as many chunks, so that they end together and the next group begins.
+    stored = with_counts.interleave(stream, cycle_length=len(groups[0]))  # pyright: ignore[reportArgumentType]
+    finished = stored.map(reader.finish, tf.data.AUTOTUNE, deterministic=True)
+    return _prefetched(finished.batch(len(groups[0]), drop_remainder=True))
 
 
 def dev_dataset(

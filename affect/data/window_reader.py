@@ -180,8 +180,8 @@ def _video_input(reader: WindowReader, window: _Fields, augment_seed: tf.Tensor 
     """
     size = reader.manifest.crop_size
     decode = partial(decode_jpeg, size=size, recording=window["recording"])
-    crops = tf.map_fn(decode, window["jpeg"], fn_output_signature=tf.uint8)
-    crops = tf.ensure_shape(crops, [None, size, size, 3])
+    # With the shape, it also maps a window of no frames.
+    crops = tf.map_fn(decode, window["jpeg"], fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
     if augment_seed is not None and reader.experiment.augment.enabled:
         crops = augment_window(crops, reader.experiment.augment, augment_seed)
     if "face_found" in window:

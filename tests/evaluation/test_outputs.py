@@ -20,15 +20,16 @@ from tests.helpers.text_folders import content_of, write_folder
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(output, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("text")
-    for command, flag in ((baseline, "--data_dir=nowhere"), (report, "--run_dirs=nowhere")):
-        with pytest.raises(UserError, match=message):
-            call_main(command, flag, f"--output={output}")
+    with pytest.raises(UserError, match=message):
+        call_main(report, "--run_dirs=nowhere", f"--output={output}")
     assert content_of(tmp_path) == {"file": "text"}
 
 
-def test_the_report_refuses_remote_run_folders(tmp_path):
+def test_the_report_and_the_baseline_refuse_remote_folders(tmp_path):
     with pytest.raises(UserError, match="^--run_dirs=s3://bucket/run must be a local folder"):
         call_main(report, "--run_dirs=s3://bucket/run", f"--output={tmp_path}/report.html")
+    with pytest.raises(UserError, match="^--output_dir=s3://bucket/baseline must be a local folder"):
+        call_main(baseline, "--data_dir=nowhere", "--output_dir=s3://bucket/baseline")
 
 
 def test_evaluation_does_not_replace_a_folder_of_other_files(run_dir):
