@@ -8,11 +8,12 @@ RUN_DIR/
   best.weights.h5      weights of the epoch with the best mean dev CCC
   training.csv         one row per epoch
   tensorboard/         event files
-  eval/                postprocessing.json
-  eval/{dev,test}/     metrics.json, predictions/*.csv
+  eval/                postprocessing.json, chains.json
+  eval/{dev,test}/     metrics.json, predictions.h5, predictions/*.csv
   export/              SavedModel
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +67,18 @@ class RunFolder:
 
     @property
     def postprocessing(self) -> Path:
-        """The post-processing chain of each dimension, fitted on dev."""
+        """The chosen post-processing chain of each dimension, fitted on dev."""
         return self.path / "eval" / "postprocessing.json"
+
+    @property
+    def chains(self) -> Path:
+        """All post-processing chains, the chosen ones and the others."""
+        return self.path / "eval" / "chains.json"
+
+    @property
+    def seed_scores(self) -> Path:
+        """Mean and standard deviation of the scores of several seeds; in the folder above their run folders."""
+        return self.path / "eval" / "seeds.json"
 
     def evaluation(self, partition: str) -> Path:
         """Folder of one partition's scores and predictions."""
@@ -78,8 +89,12 @@ class RunFolder:
         return sha256_of(self.best_weights) if self.best_weights.is_file() else None
 
     def postprocessing_digest(self) -> str | None:
-        """Returns the SHA-256 of the post-processing chains; None if there are none."""
-        return sha256_of(self.postprocessing) if self.postprocessing.is_file() else None
+        """Returns the SHA-256 of the post-processing chains, chosen and others; None if there are none."""
+        if not self.postprocessing.is_file():
+            return None
+        if not self.chains.is_file():  # before version 0.3.0 there was one chain per dimension
+            return sha256_of(self.postprocessing)
+        return hashlib.sha256((sha256_of(self.postprocessing) + sha256_of(self.chains)).encode()).hexdigest()
 
     def read_config(self, data_dir: str | None = None) -> Experiment:
         """Reads the run's experiment.

@@ -4,6 +4,8 @@
 digests of what it was computed from, and scores are compared only if these agree.
 """
 
+from typing import Literal
+
 import msgspec
 
 from affect.config import PARTITIONS
@@ -12,6 +14,9 @@ from affect.runs import RunFolder
 from affect.storage import read_json
 
 METRICS_NAME = "metrics.json"
+Chosen = Literal["paper", "cautious", "none"]
+Context = Literal["window", "recording"]
+CURVE_OF = {"paper": "postprocessed", "cautious": "cautious", "none": "raw"}  # the key in `Metrics` and in curves
 _WORDS = {"weights": "with other weights", "data": "on other data", "chain": "with other post-processing"}
 
 
@@ -19,16 +24,25 @@ class DimensionScores(msgspec.Struct, frozen=True):
     """Scores of one dimension over all recordings of a partition.
 
     Attributes:
-      ccc_pooled: CCC of all recordings concatenated.
-      ccc_per_recording: mean of the recordings' own CCCs.
+      ccc_pooled: CCC of all recordings concatenated, as AVEC 2016 scores.
+      ccc_per_recording: mean of the recordings' own CCCs, as AVEC 2018 scores.
       pearson_pooled: Pearson correlation of all recordings concatenated.
       rmse_pooled: root mean squared error over all frames.
+      ccc_pooled_ci95: 95 % interval of `ccc_pooled` over recordings, see `affect.evaluation.intervals`; None with a
+        single recording, and in files of earlier versions.
+      ccc_per_recording_ci95: the same for `ccc_per_recording`.
+      pearson_per_recording: mean of the recordings' own Pearson correlations; None in files of earlier versions.
+      rmse_per_recording: mean of the recordings' own root mean squared errors; None in files of earlier versions.
     """
 
     ccc_pooled: float
     ccc_per_recording: float
     pearson_pooled: float
     rmse_pooled: float
+    ccc_pooled_ci95: tuple[float, float] | None = None
+    ccc_per_recording_ci95: tuple[float, float] | None = None
+    pearson_per_recording: float | None = None
+    rmse_per_recording: float | None = None
 
 
 class Digests(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,10 +63,21 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `metrics.json`: the scores of one partition.
 
     Attributes:
-      raw: scores of the network's output, by dimension.
-      postprocessed: scores after the post-processing chain.
-      recordings: number of recordings with labels.
+      raw: scores of the system's output, by dimension.
+      postprocessed: scores after the paper's post-processing chain.
+      cautious: scores after the chain of those steps that also raise the CCC of recordings that they were not fitted
+        on; None in files of earlier versions.
+      avec: scores after the chain of AVEC 2016; handcrafted systems only.
+      chosen: which of these are the system's own: "paper" (`postprocessed`), "cautious", or "none" (`raw`).
+      context: what the network knew at each frame: its "window", or everything before in the "recording"; None where
+        no network predicts, and in files of earlier versions.
+      ccc_after_steps: pooled CCC after each step of the paper's chain ("raw", "median", "centring", "scaling",
+        "shift"), by dimension.
+      recordings: number of recordings with labels; the scores are theirs.
       frames: number of their frames.
+      unlabelled_recordings: number of recordings of the partition that are predicted and not scored, because their
+        labels are not known.
+      layout: layout of the evaluated corpus, see `Manifest.layout`.
       synthetic: whether the corpus of the training or the evaluated one is synthetic; None in files of version 0.1.0.
       same_data_as_training: whether the evaluated shards are those of the training, all partitions included; None for a
         baseline and in files of version 0.1.0.
@@ -64,13 +89,28 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
     raw: dict[str, DimensionScores]
     postprocessed: dict[str, DimensionScores]
+    cautious: dict[str, DimensionScores] | None = None
+    avec: dict[str, DimensionScores] | None = None
+    chosen: Chosen = "paper"
+    context: Context | None = None
+    ccc_after_steps: dict[str, dict[str, float]] | None = None
     recordings: int
     frames: int
+    unlabelled_recordings: int = 0
+    layout: str | None = None
     synthetic: bool | None = None
     same_data_as_training: bool | None = None
     digests: Digests | None = None
     faceless_share: float | None = None
     faceless_share_per_recording: dict[str, float] | None = None
+
+    def __post_init__(self):
+        if self.chosen == "cautious" and self.cautious is None:
+            raise ValueError("chosen is cautious, but there are no scores of the cautious chain")
+
+    def headline(self) -> dict[str, DimensionScores]:
+        """Returns the scores by which the system is judged: those of the post-processing that was chosen."""
+        return getattr(self, CURVE_OF[self.chosen])
 
     def faceless_shares(self) -> FacelessShares | None:
         """Returns the shares of frames without a face; None where there are none, see `faceless_share`."""

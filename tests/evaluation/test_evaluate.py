@@ -10,12 +10,14 @@ from msgspec.structs import replace
 
 from affect.errors import UserError
 from affect.evaluation import eval_command, report
-from affect.evaluation.evaluate import score
-from affect.evaluation.postprocess import read_chains
-from affect.evaluation.predictions import Prediction, predict, write_csv
+from affect.evaluation.chain import read_chains, read_fitted_chains
+from affect.evaluation.options import DEFAULT_CONTEXT
+from affect.evaluation.prediction_files import read_predictions, write_csv
+from affect.evaluation.predictions import predict
 from affect.evaluation.scores import DimensionScores, Metrics
 from affect.metrics import concordance_cc
 from affect.serving import export
+from affect.storage import read_json
 from tests.helpers.commands import run_command
 from tests.helpers.in_process import call_main
 from tests.helpers.planted import rewrite_shards
@@ -30,10 +32,12 @@ def test_metrics_follow_from_the_written_curves(evaluated):
         folder = evaluated / "eval" / partition
         metrics = json.loads((folder / "metrics.json").read_text())
         assert set(metrics) == {
-            "raw", "postprocessed", "recordings", "frames", "synthetic", "same_data_as_training", "digests",
-            "faceless_share", "faceless_share_per_recording",
+            "raw", "postprocessed", "cautious", "avec", "chosen", "context", "ccc_after_steps", "recordings", "frames",
+            "unlabelled_recordings", "layout", "synthetic", "same_data_as_training", "digests", "faceless_share",
+            "faceless_share_per_recording",
         }  # fmt: skip
-        assert (metrics["recordings"], metrics["frames"]) == (2, 400)
+        assert (metrics["recordings"], metrics["frames"], metrics["unlabelled_recordings"]) == (2, 400, 0)
+        assert (metrics["chosen"], metrics["context"], metrics["layout"]) == ("paper", DEFAULT_CONTEXT, "avec2016")
         for key, name in (("raw", "predictions"), ("postprocessed", "predictions_postprocessed")):
             tables = curves(folder / name)
             assert set(tables) == {f"{partition}_1", f"{partition}_2"}
@@ -59,18 +63,6 @@ def test_postprocessed_curves_are_the_chain_fitted_on_dev_applied_to_the_raw_one
     final = curves(evaluated / "eval/test/predictions_postprocessed")["test_2"]
     for dimension in ("arousal", "valence"):
         np.testing.assert_allclose(chains[dimension].apply(raw[dimension]), final[dimension], atol=1e-4)
-
-
-def test_pooled_and_per_recording_are_different_things():
-    wave = np.sin(np.linspace(0, 20, 300))
-    gold = [np.stack([wave, wave], axis=1), np.stack([wave + 2, wave], axis=1)]
-    predictions = [Prediction(str(i), 0.5 * g, g) for i, g in enumerate(gold)]
-    scores = score(predictions)
-    pooled = concordance_cc(np.concatenate([wave, wave + 2]), np.concatenate([wave, wave + 2]) / 2)
-    assert scores["arousal"].ccc_pooled == pytest.approx(pooled)
-    singly = (concordance_cc(wave, wave / 2) + concordance_cc(wave + 2, wave / 2 + 1)) / 2
-    assert scores["arousal"].ccc_per_recording == pytest.approx(singly)
-    assert abs(pooled - singly) > 0.05
 
 
 @pytest.mark.parametrize(("threshold", "exit_code"), [(None, 0), (0.3, 0), (0.31, 3)])
@@ -117,7 +109,112 @@ def test_train_is_scored_and_reported_when_asked_for(run_dir, capsys):
     printed = capsys.readouterr().out
     assert "SYNTHETIC corpus, train" in printed and "SYNTHETIC corpus, dev" not in printed
     page = (run_dir / "eval/report.html").read_text()
-    assert "Concordance (CCC), train" in page and "Concordance (CCC), dev" in page
+    assert "All systems, train" in page and "All systems, dev" in page
+
+
+def test_the_chosen_chain_is_written_judged_and_kept_for_the_export(run_dir):
+    files = {}
+    for chosen, kind in (("paper", "postprocessed"), ("cautious", "cautious"), ("none", "raw")):
+        assert call_main(eval_command, f"--run_dir={run_dir}", f"--postprocess={chosen}", "--partitions=test") == 0
+        metrics = read_json(run_dir / "eval/test/metrics.json", Metrics)
+        assert metrics.chosen == chosen and metrics.headline() == getattr(metrics, kind)
+        fitted = read_fitted_chains(run_dir / "eval/chains.json")
+        assert fitted.chosen == chosen
+        assert fitted.chosen_chains() == read_chains(run_dir / "eval/postprocessing.json")
+        stored = read_predictions(run_dir / "eval/test/predictions.h5")
+        assert stored.chosen == kind and list(stored.curves) == ["raw", "postprocessed", "cautious"]
+        written = curves(run_dir / "eval/test/predictions_postprocessed")["test_1"][["arousal", "valence"]]
+        np.testing.assert_allclose(written, stored.curves[kind][0].predicted, atol=1e-5)
+        files[chosen] = written, metrics
+    assert np.abs(files["paper"][0] - files["none"][0]).to_numpy().max() > 0.01
+    assert files["paper"][1].raw == files["none"][1].raw  # all of them are scored whatever is chosen
+    assert files["paper"][1].postprocessed == files["none"][1].postprocessed
+
+
+def test_the_threshold_is_for_the_chosen_post_processing(audio_run, monkeypatch):
+    low, high = ({name: DimensionScores(ccc, ccc, ccc, 0.1) for name in ("arousal", "valence")} for ccc in (0.1, 0.9))
+    metrics = Metrics(raw=high, postprocessed=low, chosen="none", recordings=2, frames=400)
+    monkeypatch.setattr("affect.evaluation.evaluate.evaluate", lambda *arguments: {"test": metrics})
+    flags = [f"--run_dir={audio_run}", "--partitions=test", "--fail_under_ccc=0.5"]
+    assert call_main(eval_command, *flags) == 0
+
+
+def test_the_ccc_after_each_step_ends_where_the_paper_s_chain_ends(evaluated):
+    metrics = read_json(evaluated / "eval/test/metrics.json", Metrics)
+    for name, steps in metrics.ccc_after_steps.items():
+        assert list(steps) == ["raw", "median", "centring", "scaling", "shift"]
+        assert steps["raw"] == pytest.approx(metrics.raw[name].ccc_pooled, abs=1e-9)
+        assert steps["shift"] == pytest.approx(metrics.postprocessed[name].ccc_pooled, abs=1e-9)
+
+
+def test_statistics_of_each_recording_give_each_the_mean_and_deviation_of_the_gold_standard(run_dir):
+    flags = [f"--run_dir={run_dir}", "--postprocess_statistics=recording", "--partitions=dev"]
+    assert call_main(eval_command, *flags) == 0
+    fitted = read_fitted_chains(run_dir / "eval/chains.json")
+    assert fitted.statistics == "recording"
+    assert all(chain.offset == 0.0 and chain.gain == 1.0 for chain in fitted.paper.values())
+    gold = pd.concat(curves(run_dir / "eval/dev/predictions").values())
+    kept = {name: chain for name, chain in fitted.paper.items() if chain.recording_deviation is not None}
+    assert kept
+    for name, chain in kept.items():
+        assert chain.recording_deviation == pytest.approx(gold[f"{name}_gold"].std(ddof=0), abs=1e-5)
+        assert chain.recording_mean in (None, pytest.approx(gold[f"{name}_gold"].mean(), abs=1e-5))
+
+
+def test_avec_files_are_written_on_request(run_dir):
+    assert call_main(eval_command, f"--run_dir={run_dir}", "--format=csv,avec", "--partitions=test") == 0
+    rows = (run_dir / "eval/test/predictions_avec/valence/test_2.arff").read_text().split("@data")[-1].split()
+    assert len(rows) == 201  # the value at t = 0 repeats the first
+    assert not (run_dir / "eval/test/predictions_avec/gold").exists()
+    assert call_main(eval_command, f"--run_dir={run_dir}", "--partitions=test") == 0
+    assert not (run_dir / "eval/test/predictions_avec").exists()
+
+
+@pytest.mark.parametrize("context", ["window", "recording"])
+def test_the_context_is_passed_to_the_prediction_and_stands_in_the_scores(run_dir, monkeypatch, context):
+    asked = []
+
+    def spied(*arguments):
+        asked.append(arguments[-1])
+        return predict(*arguments[:-1], "window")
+
+    monkeypatch.setattr("affect.evaluation.evaluate.predict", spied)
+    assert call_main(eval_command, f"--run_dir={run_dir}", f"--context={context}", "--partitions=dev") == 0
+    assert asked == [context]
+    assert read_json(run_dir / "eval/dev/metrics.json", Metrics).context == context
+
+
+def test_an_unknown_format_is_refused(run_dir):
+    with pytest.raises(UserError, match="^--format=csv,xlsx: expected any of csv and avec$"):
+        call_main(eval_command, f"--run_dir={run_dir}", "--format=csv,xlsx")
+
+
+def test_the_gold_standard_of_test_reaches_neither_the_chains_nor_the_predictions(run_dir, data_dir, tmp_path):
+    """Test labels are poisoned with noise, in one recording with NaN: only the scores of test may notice."""
+    assert call_main(eval_command, f"--run_dir={run_dir}", "--partitions=dev") == 0
+    expected = [(run_dir / "eval" / name).read_bytes() for name in ("postprocessing.json", "chains.json")]
+    labels = {}
+    for kind in ("clean", "random", "nan"):
+
+        def poison(entry, fields, kind=kind):
+            if entry.partition == "test" and kind == "random":
+                fields["labels"][:] = np.random.default_rng(0).uniform(-1, 1, fields["labels"].shape)
+            if entry.name == "test_1" and kind == "nan":
+                fields["labels"][:] = np.nan
+
+        shards = rewrite_shards(data_dir, tmp_path / kind, poison)
+        flags = [f"--run_dir={run_dir}", f"--data_dir={shards}"]
+        if kind == "nan":  # cannot be scored: an error after the chains are written, and the old curves stay
+            with pytest.raises(ValueError, match="NaN"):
+                call_main(eval_command, *flags)
+        else:
+            assert call_main(eval_command, *flags) == 0
+        assert [(run_dir / "eval" / name).read_bytes() for name in ("postprocessing.json", "chains.json")] == expected
+        labels[kind] = read_predictions(run_dir / "eval/test/predictions.h5").curves
+    assert np.abs(labels["clean"]["raw"][0].gold - labels["random"]["raw"][0].gold).max() > 0.5
+    for kind in labels["clean"]:
+        for clean, poisoned in zip(labels["clean"][kind], labels["random"][kind], strict=True):
+            np.testing.assert_array_equal(clean.predicted, poisoned.predicted)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +229,19 @@ def data_without_test_labels(data_dir, tmp_path_factory):
     )
 
 
+def test_recordings_without_labels_are_counted_beside_those_with(run_dir, data_dir, tmp_path, capsys):
+    def withhold(entry):
+        return replace(entry, has_labels=entry.name != "test_2")
+
+    shards = rewrite_shards(data_dir, tmp_path / "records", change_entry=withhold)
+    assert call_main(eval_command, f"--run_dir={run_dir}", f"--data_dir={shards}", "--partitions=test") == 0
+    metrics = read_json(run_dir / "eval/test/metrics.json", Metrics)
+    assert (metrics.recordings, metrics.unlabelled_recordings) == (1, 1)
+    assert metrics.raw["arousal"].ccc_pooled_ci95 is None
+    assert "test: 1 recording predicted but not scored (no labels)" in capsys.readouterr().out
+    assert set(curves(run_dir / "eval/test/predictions")) == {"test_1", "test_2"}
+
+
 def test_withheld_labels_are_predicted_and_said(run_dir, data_without_test_labels, capsys):
     flags = [f"--run_dir={run_dir}", f"--data_dir={data_without_test_labels}"]
     assert call_main(eval_command, *flags, "--partitions=test") == 0
@@ -140,7 +250,7 @@ def test_withheld_labels_are_predicted_and_said(run_dir, data_without_test_label
     assert list(curves(run_dir / "eval/test/predictions")["test_1"]) == ["time", "arousal", "valence"]
     assert not (run_dir / "eval/test/metrics.json").exists()
     page = (run_dir / "eval/report.html").read_text()
-    assert "Concordance (CCC), dev" in page and "Concordance (CCC), test" not in page
+    assert "All systems, dev" in page and "All systems, test" not in page
 
 
 def test_a_threshold_for_withheld_labels_is_refused_before_any_work(run_dir, data_without_test_labels):
@@ -154,9 +264,9 @@ def test_a_threshold_for_withheld_labels_is_refused_before_any_work(run_dir, dat
 def test_every_partition_is_predicted_once_however_often_it_is_named(run_dir, monkeypatch):
     predicted = []
 
-    def counted(network, experiment, manifest, entries):
+    def counted(network, experiment, manifest, entries, context):
         predicted.extend(entry.name for entry in entries)
-        return predict(network, experiment, manifest, entries)
+        return predict(network, experiment, manifest, entries, context)
 
     monkeypatch.setattr("affect.evaluation.evaluate.predict", counted)
     assert call_main(eval_command, f"--run_dir={run_dir}", "--partitions=test, dev ,test", "--fail_under_ccc=-1") == 0
@@ -173,7 +283,7 @@ def test_a_partition_that_cannot_be_written_keeps_its_old_results(evaluated, tmp
             raise OSError("disk full")
         write_csv(prediction, frame_rate_hz, path)
 
-    monkeypatch.setattr("affect.evaluation.evaluate.write_csv", fail_in_the_middle)
+    monkeypatch.setattr("affect.evaluation.prediction_files.write_csv", fail_in_the_middle)
     with pytest.raises(OSError, match="disk full"):
         call_main(eval_command, f"--run_dir={run_dir}")
     assert before == {path: path.read_bytes() for path in (run_dir / "eval/test").rglob("*.*")}
