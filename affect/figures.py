@@ -1,16 +1,44 @@
 """The figures of TensorBoard and the report: predictions, learned filters and training curves, with matplotlib."""
 
+import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-_GOLD_COLOUR, _PREDICTED_COLOUR = "#9a9a9a", "#c0392b"
+_INK, _GRID_COLOUR = "#24292e", "#c8cdd2"
+_GOLD_COLOUR, _PREDICTED_COLOUR, _RAW_COLOUR = "#8c9299", "#c0392b", "#7aa6c9"
+# In a page, text takes the colour of its surroundings, and curves those of the page's style sheet, if it has any.
+_PAGE_COLOURS = {
+    _INK: "currentColor",
+    _GRID_COLOUR: f"var(--figure-grid, {_GRID_COLOUR})",
+    _GOLD_COLOUR: f"var(--figure-gold, {_GOLD_COLOUR})",
+    _PREDICTED_COLOUR: f"var(--figure-predicted, {_PREDICTED_COLOUR})",
+    _RAW_COLOUR: f"var(--figure-raw, {_RAW_COLOUR})",
+}
+_STYLE = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _GRID_COLOUR),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    # Names of recordings may hold a dollar sign, which would start a formula.
+    "text.parse_math": False,
+    "font.size": 9.0,
+}
 
 
+@matplotlib.rc_context(_STYLE)
 def prediction_over_gold(
-    predicted: np.ndarray, gold: np.ndarray | None, frame_rate_hz: float, dimensions: Sequence[str], title: str
+    predicted: np.ndarray,
+    gold: np.ndarray | None,
+    frame_rate_hz: float,
+    dimensions: Sequence[str],
+    title: str = "",
+    raw: np.ndarray | None = None,
 ) -> Figure:
     """Draws a prediction over the gold standard, one row per dimension.
 
@@ -20,45 +48,123 @@ def prediction_over_gold(
       frame_rate_hz: frame rate of both.
       dimensions: names of the dimensions.
       title: shown above the figure.
+      raw: the same shape: the prediction before its post-processing, drawn behind it.
     """
     figure = Figure(figsize=(9, 1.6 * len(dimensions) + 0.5), layout="constrained")
     axes = figure.subplots(len(dimensions), 1, sharex=True, squeeze=False)[:, 0]
     seconds = (np.arange(len(predicted)) + 1) / frame_rate_hz
+    label = "prediction" if raw is None else "post-processed"
     for axis, (plot, name) in enumerate(zip(axes, dimensions, strict=True)):
         if gold is not None:
             plot.plot(seconds, gold[:, axis], color=_GOLD_COLOUR, linewidth=2.5, label="gold standard")
-        plot.plot(seconds, predicted[:, axis], color=_PREDICTED_COLOUR, linewidth=1.2, label="prediction")
+        if raw is not None:
+            plot.plot(seconds, raw[:, axis], color=_RAW_COLOUR, linewidth=0.8, label="raw")
+        plot.plot(seconds, predicted[:, axis], color=_PREDICTED_COLOUR, linewidth=1.3, label=label)
         plot.set_ylabel(name)
         plot.set_ylim(-1.0, 1.0)
-        plot.grid(alpha=0.3)
+        plot.margins(x=0.01)
+        plot.grid(alpha=0.5)
     axes[0].set_title(title, fontsize=10)
-    axes[0].legend(loc="upper right", fontsize=8, ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", fontsize=8, ncols=3)
     axes[-1].set_xlabel("seconds")
     return figure
 
 
-def training_curves(log: Mapping[str, Sequence[float]], title: str) -> Figure:
+@matplotlib.rc_context(_STYLE)
+def training_curves(log: Mapping[str, Sequence[float]]) -> Figure:
     """Draws loss and CCCs over the epochs; train is dashed, dev is solid.
 
     Args:
       log: columns of a run's training.csv: `loss`, `ccc_arousal`, `ccc_valence`, and the same with `val_` for dev.
-      title: shown above each plot, before the name of its column.
     """
     figure = Figure(figsize=(9, 2.4), layout="constrained")
     plots = figure.subplots(1, 3)
     for plot, name in zip(plots, ("loss", "ccc_arousal", "ccc_valence"), strict=True):
         epochs = np.arange(len(log[name])) + 1
-        plot.plot(epochs, log[name], "--", color=_GOLD_COLOUR, label="train")
-        plot.plot(epochs, log[f"val_{name}"], color=_PREDICTED_COLOUR, label="dev")
-        plot.set_title(f"{title}: {name.replace('_', ' ')}", fontsize=9)
+        mark = "o" if len(epochs) == 1 else ""  # a single epoch makes no line
+        plot.plot(epochs, log[name], "--", marker=mark, markersize=4, color=_GOLD_COLOUR, label="train")
+        plot.plot(epochs, log[f"val_{name}"], marker=mark, markersize=4, color=_PREDICTED_COLOUR, label="dev")
+        plot.set_title({"loss": "loss"}.get(name, name.replace("ccc_", "CCC, ")), fontsize=9)
         plot.set_xlabel("epoch")
-        plot.grid(alpha=0.3)
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plot.grid(alpha=0.5)
     plots[0].legend(fontsize=8)
     return figure
 
 
+@matplotlib.rc_context(_STYLE)
+def differences(
+    names: Sequence[str], values: Sequence[float], intervals: Sequence[tuple[float, float] | None]
+) -> Figure:
+    """Draws differences with their intervals around 0, one row each, the first one on top.
+
+    Args:
+      names: one per difference.
+      values: the differences.
+      intervals: their lower and upper ends; None where there is none.
+    """
+    figure = Figure(figsize=(6.2, 0.28 * len(names) + 0.8), layout="constrained")
+    plot = figure.subplots()
+    plot.axvline(0.0, color=_INK, linewidth=0.8)
+    for row, (value, interval) in enumerate(zip(values, intervals, strict=True)):
+        if interval is not None:
+            plot.plot(interval, (row, row), color=_PREDICTED_COLOUR, linewidth=2.0, solid_capstyle="butt")
+        plot.plot(value, row, "o", color=_PREDICTED_COLOUR, markersize=6)
+    plot.set_yticks(range(len(names)), names)
+    plot.set_ylim(len(names) - 0.5, -0.5)
+    plot.tick_params(axis="y", length=0)
+    plot.grid(axis="x", alpha=0.5)
+    plot.set_xlabel("CCC, end-to-end minus handcrafted")
+    return figure
+
+
+@matplotlib.rc_context(_STYLE)
+def predicted_against_gold(predicted: np.ndarray, gold: np.ndarray, dimensions: Sequence[str]) -> Figure:
+    """Draws how often which prediction meets which gold standard: hexagons, one plot per dimension.
+
+    Args:
+      predicted: [frames, dimensions].
+      gold: the same shape.
+      dimensions: names of the dimensions.
+    """
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    # One colour from pale to full, so that it can follow the page's theme.
+    shades = LinearSegmentedColormap.from_list("", [to_rgba(_PREDICTED_COLOUR, alpha) for alpha in (0.08, 1.0)])
+    for axis, (plot, name) in enumerate(
+        zip(figure.subplots(1, len(dimensions), squeeze=False)[0], dimensions, strict=True)
+    ):
+        plot.plot((-1, 1), (-1, 1), color=_GOLD_COLOUR, linewidth=1.0)
+        # A prediction outside of [-1, 1] is counted at the edge.
+        plot.hexbin(
+            gold[:, axis], np.clip(predicted[:, axis], -1.0, 1.0), gridsize=32, extent=(-1, 1, -1, 1), bins="log",
+            mincnt=1, cmap=shades, linewidths=0.0,
+        )  # fmt: skip
+        plot.set_title(name, fontsize=10)
+        plot.set_xlabel("gold standard")
+        plot.set_ylabel("predicted")
+        plot.set_aspect("equal")
+        plot.set_xlim(-1.05, 1.05)
+        plot.set_ylim(-1.05, 1.05)
+        for ticks in (plot.xaxis, plot.yaxis):
+            ticks.set_major_locator(MultipleLocator(0.5))
+        plot.grid(alpha=0.5)
+    return figure
+
+
+def centre_frequencies(kernel: np.ndarray, sample_rate_hz: float) -> np.ndarray:
+    """Returns the centre frequency of each filter in Hz, [filters]: the centroid of its power response.
+
+    Args:
+      kernel: [taps, filters].
+      sample_rate_hz: sampling rate of the convolution's input.
+    """
+    power = np.abs(np.fft.rfft(kernel, max(512, len(kernel)), axis=0)) ** 2  # (frequencies, filters)
+    frequencies = np.linspace(0.0, sample_rate_hz / 2, len(power))
+    return frequencies @ power / np.maximum(power.sum(axis=0), 1e-24)
+
+
 def filter_responses(kernel: np.ndarray, sample_rate_hz: float) -> Figure:
-    """Draws the filters of an audio convolution and their frequency responses, sorted by peak frequency.
+    """Draws the filters of an audio convolution and their frequency responses, sorted by centre frequency.
 
     Args:
       kernel: [taps, filters].
@@ -67,7 +173,7 @@ def filter_responses(kernel: np.ndarray, sample_rate_hz: float) -> Figure:
     taps, filters = kernel.shape
     padded = max(512, taps)  # zero-padding a short filter makes its response smooth
     gains = np.abs(np.fft.rfft(kernel, padded, axis=0))  # (frequencies, filters)
-    order = np.argsort(gains.argmax(axis=0), kind="stable")
+    order = np.argsort(centre_frequencies(kernel, sample_rate_hz), kind="stable")
     decibels = 20.0 * np.log10(np.maximum(gains / max(gains.max(), 1e-12), 1e-3))
 
     figure = Figure(figsize=(9, 0.22 * filters + 1.2), layout="constrained")
@@ -101,9 +207,27 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def to_svg(figure: Figure) -> str:
-    """Returns the figure as an SVG element for an HTML page."""
+def to_svg(figure: Figure, title: str, name: str) -> str:
+    """Returns the figure as an SVG element for an HTML page: transparent, with text as text, in the page's colours.
+
+    Args:
+      figure: the figure.
+      title: says what the figure shows to readers who do not see it; may be any text.
+      name: unique in the page: letters, digits and hyphens. All ids in the element begin with it.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    # The salt makes the ids of equal figures equal; the threshold thins curves to what can be seen.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify_threshold": 0.5}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
+    # Hundredths of a point are not seen, but are a third of the page.
+    text = re.sub(
+        r"^(?:M|L|C) [-\d. ]+", lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), text, flags=re.MULTILINE
+    )
+    text = re.sub("|".join(_PAGE_COLOURS), lambda match: _PAGE_COLOURS[match[0]], text)
+    label = f"{name}-title"
+    text = text.replace("<svg ", f'<svg role="img" aria-labelledby="{label}" ', 1)
+    return text.replace(">", f'><title id="{label}">{html.escape(title)}</title>', 1)

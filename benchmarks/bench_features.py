@@ -28,7 +28,7 @@ def main() -> None:
     """Measures and prints."""
     args = flags.FLAGS
     manifest = read_manifest(args.data_dir)
-    extractor = FeatureExtractor(args.data_dir, manifest, CROP_STEPS[args.protocol])
+    extractor = FeatureExtractor(args.data_dir, manifest, args.protocol)
     entries = manifest.recordings[: args.recordings]
     extractor.audio_tables(entries[0])  # compiles librosa's pitch tracker
 

@@ -23,6 +23,11 @@ from tfrecords_tools.synthetic.corpus import SyntheticConfig, write_corpus
 # Tests of code that does not depend on TensorFlow: parsers, layouts, media decoders, post-processing, packaging. They
 # run in the default environment only. The newest TensorFlow still makes shards, for instance in the fixture `data_dir`.
 WITHOUT_TENSORFLOW = (
+    "evaluation/test_cautious.py",
+    "evaluation/test_chain.py",
+    "evaluation/test_handcrafted_acoustic.py",
+    "evaluation/test_handcrafted_video.py",
+    "evaluation/test_moments.py",
     "evaluation/test_postprocess.py",
     "media/test_audio.py",
     "media/test_mixing.py",

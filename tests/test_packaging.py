@@ -170,7 +170,7 @@ def test_the_wheel_and_its_requirements_in_an_empty_environment_run_the_whole_ch
     constraints = f"{sys.version_info[0]}.{sys.version_info[1]}{'-latest' if latest else ''}.txt"
     run_pip(
         "--python", str(installed.bin / "python"), "install", "--no-compile", "-c",
-        str(REPOSITORY / "constraints" / constraints), str(wheel),
+        str(REPOSITORY / "constraints" / constraints), f"{wheel}[baseline]",
     )  # fmt: skip
     installed.run("affect-synthetic", "--output_dir=corpus", "--recordings=2,1,1", "--seconds=4")
     installed.run("affect-make-tfrecords", "--corpus_dir=corpus", "--output_dir=records")
@@ -180,8 +180,8 @@ def test_the_wheel_and_its_requirements_in_an_empty_environment_run_the_whole_ch
         "--set=train.epochs=1", "--set=train.batch_size=2", "--set=data.window_frames=50",
     )  # fmt: skip
     assert "report: run/eval/report.html" in installed.run("affect-eval", "--run_dir=run")
-    installed.run("affect-baseline", "--data_dir=records", "--output=baseline.json")
-    installed.run("affect-report", "--run_dirs=run", "--baseline=baseline.json", "--output=report.html")
+    installed.run("affect-baseline", "--data_dir=records", "--output_dir=baseline", "--protocol=quick")
+    installed.run("affect-report", "--run_dirs=run", "--baseline=baseline", "--output=report.html")
     installed.run("affect-export", "--run_dir=run", "--output_dir=export")
     assert "lstm" in installed.run("affect-describe", "--preset=demo", "--modality=audio")
     assert (installed.scratch / "export/saved_model.pb").is_file()

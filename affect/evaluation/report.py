@@ -1,75 +1,30 @@
-r"""Compares evaluated runs in a self-contained HTML page, and prints a table of their scores.
+r"""Compares evaluated systems in one HTML page, and prints their scores.
 
-The page holds the CCCs of all systems side by side, the fitted post-processing, training curves, and predictions
-drawn over the gold standard. It loads no external files.
+The page first answers the paper's question: end-to-end learning against handcrafted features. Then come the scores of
+all systems after every post-processing, each recording, the curves of the best system, the post-processing step by
+step, and training curves and environment of the runs. It needs no network, no other file and no script.
 
 Example:
-  python -m affect.evaluation.report --run_dirs=runs/audio,runs/video,runs/audiovisual --output=runs/report.html
+  python -m affect.evaluation.report --run_dirs=runs/audio,runs/video,runs/audiovisual --baseline=runs/baseline \
+    --output=runs/report.html
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jinja2
-import msgspec
-import pandas as pd
 from absl import flags
-from matplotlib.figure import Figure
 
-from affect import cli, figures
-from affect.config import DIMENSIONS, PARTITIONS
-from affect.data.faceless import NOTEWORTHY_SHARE, FacelessShares
+from affect import cli
+from affect.config import DIMENSIONS
+from affect.data.faceless import NOTEWORTHY_SHARE
 from affect.errors import UserError
-from affect.evaluation.postprocess import read_chains
-from affect.evaluation.scores import Metrics, scores_that_belong_together
-from affect.runs import RunFolder
-from affect.storage import check_output_file, local_folder, read_json, write_bytes
-
-BASELINE_NAME = "trivial baseline"
-_CURVES_PER_RUN = 4
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Evaluated runs side by side.
-
-    Attributes:
-      runs: the run folders, by the name that the tables give them.
-      tables: the scores by partition and system, for the partitions that have any.
-      remarks: what was left out because it does not belong together, and what a reader of the scores should know.
-    """
-
-    runs: dict[str, RunFolder]
-    tables: dict[str, dict[str, Metrics]]
-    remarks: list[str]
-
-
-def compare(run_dirs: list[Path], baseline: str | Path | None = None) -> Comparison:
-    """Reads the scores of runs, and of each only those that belong together.
-
-    Args:
-      run_dirs: evaluated run folders, in the order in which the tables list them.
-      baseline: JSON file that `affect.evaluation.baseline` wrote; its scores are added to the tables.
-
-    Raises:
-      UserError: a `metrics.json` is damaged, or the baseline file does not exist.
-    """
-    runs = {name: RunFolder(path) for name, path in zip(_names(run_dirs), run_dirs, strict=True)}
-    tables: dict[str, dict[str, Metrics]] = {partition: {} for partition in PARTITIONS}
-    remarks = []
-    for name, run in runs.items():
-        scores, own_remarks = scores_that_belong_together(run)
-        remarks += [f"{name}: {remark}" for remark in own_remarks]
-        for partition, metrics in scores.items():
-            if metrics.synthetic is None:
-                metrics = msgspec.structs.replace(metrics, synthetic=run.uses_synthetic_data())
-            tables[partition][name] = metrics
-    if baseline is not None:
-        for partition, metrics in read_json(baseline, dict[str, Metrics]).items():
-            if tables.get(partition):
-                tables[partition][BASELINE_NAME] = metrics
-    tables = {partition: table for partition, table in tables.items() if table}
-    return Comparison(runs, tables, remarks + _remarks_on_data(tables))
+from affect.evaluation import report_pictures, report_sections
+from affect.evaluation.answer import Answer, answer
+from affect.evaluation.comparison import Comparison, compare, which_are_synthetic
+from affect.evaluation.scores import Metrics
+from affect.storage import check_output_file, local_folder, write_bytes
 
 
 def write_report(comparison: Comparison, output: str | Path, title: str = "Affect") -> None:
@@ -81,157 +36,127 @@ def write_report(comparison: Comparison, output: str | Path, title: str = "Affec
       title: heading of the page.
 
     Raises:
-      UserError: there are no scores, or a folder is not a run.
+      UserError: there are no scores, or a file of a run is damaged.
     """
     if not comparison.tables:
-        paths = ", ".join(str(run.path) for run in comparison.runs.values())
+        paths = ", ".join(str(one.folder.path) for one in comparison.systems if one.kind == "end-to-end")
         reason = "; ".join(comparison.remarks) or "no partition has been evaluated yet; run eval.py first"
         raise UserError(f"{paths}: {reason}")
-    template = jinja2.Environment(
-        loader=jinja2.PackageLoader("affect.evaluation", ""), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html.j2")
-    shown = {
-        name: run for name, run in comparison.runs.items() if any(name in table for table in comparison.tables.values())
-    }
-    page = template.render(
+    pictures, found = report_pictures.Pictures(), answer(comparison)
+    page = _templates().render(
         title=title,
-        synthetic=_synthetic([metrics for table in comparison.tables.values() for metrics in table.values()]),
+        corpus=report_sections.corpus_line(comparison),
+        synthetic=comparison.synthetic,
         remarks=comparison.remarks,
         dimensions=DIMENSIONS,
         noteworthy_share=NOTEWORTHY_SHARE,
-        partitions=[_partition(name, table, shown) for name, table in comparison.tables.items()],
-        chains=[row for name, run in shown.items() for row in _chain_rows(name, run)],
-        runs=[_run_pictures(name, run, comparison.tables) for name, run in comparison.runs.items()],
+        answer=found,
+        forest=report_pictures.forest(found, pictures),
+        partitions=[report_sections.partition_section(comparison, partition) for partition in comparison.tables],
+        seeds=report_sections.seeds_section(comparison),
+        recordings=report_sections.recordings_section(comparison),
+        best=report_pictures.best_section(comparison, pictures),
+        chains=report_sections.chain_section(comparison),
+        baseline=report_sections.baseline_section(comparison),
+        runs=report_pictures.training_section(comparison, pictures),
     )
     write_bytes(str(output), page.encode())
 
 
 def as_text(table: dict[str, Metrics], partition: str) -> str:
-    """Returns a plain-text table of one partition's pooled CCCs, post-processed and raw, and the faceless shares."""
-    synthetic = _synthetic(list(table.values()))
+    """Returns a plain-text table of one partition's pooled CCCs with intervals, and the faceless shares."""
+    synthetic = which_are_synthetic(list(table.values()))
     corpus = "SYNTHETIC corpus, " if synthetic == "all" else ""
-    lines = [f"{corpus}{partition}: pooled CCC with the post-processing fitted on dev (raw in brackets)"]
-    lines.append(f"  {'system':<18}" + "".join(f"{name:>18}" for name in DIMENSIONS))
+    recordings = max(metrics.recordings for metrics in table.values())
+    lines = [
+        f"{corpus}{partition}: pooled CCC with the post-processing fitted on dev (raw in brackets), "
+        f"95 % interval over {recordings} recordings"
+    ]
+    width = max(18, *(len(system) + 2 for system in table))
+    lines.append(f"  {'system':<{width}}" + "".join(f"{name:<34}" for name in DIMENSIONS).rstrip())
     for system, metrics in table.items():
         cells = [
-            f"{metrics.postprocessed[name].ccc_pooled:.3f} ({metrics.raw[name].ccc_pooled:.3f})" for name in DIMENSIONS
+            f"{_shown(scores.ccc_pooled, scores.ccc_pooled_ci95)} ({metrics.raw[name].ccc_pooled:.3f})"
+            for name, scores in metrics.headline().items()
         ]
-        mark = "  SYNTHETIC" if synthetic == "some" and metrics.synthetic else ""
-        lines.append(f"  {system:<18}" + "".join(f"{cell:>18}" for cell in cells) + mark)
-    for systems, shares in _faceless(table):
+        marks = [] if metrics.chosen == "paper" else [f"postprocess={metrics.chosen}"]
+        marks += ["SYNTHETIC"] if synthetic == "some" and metrics.synthetic else []
+        lines.append(f"  {system:<{width}}" + "".join(f"{cell:<34}" for cell in [*cells, ", ".join(marks)]).rstrip())
+    for systems, shares in report_sections.faceless(table):
         lines += [f"  {line}" for line in shares.lines(systems)]
     return "\n".join(lines)
 
 
-def _names(run_dirs: list[Path]) -> list[str]:
-    """Returns the name of each run folder; its whole path if another folder has the same name."""
-    names = [path.resolve().name for path in run_dirs]
-    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, run_dirs, strict=True)]
+def answer_as_text(found: Answer) -> str:
+    """Returns end-to-end against handcrafted as plain text, ending with the sentence."""
+    lines = []
+    compared = [contest for contest in found.contests if contest.comparison is not None]
+    if compared:
+        corpus = "SYNTHETIC corpus, " if found.synthetic == "all" else ""
+        test = "exact sign-flip test" if found.exact else "sign-flip test"
+        lines.append(f"{corpus}{found.partition}: pooled CCC, end-to-end minus handcrafted, 95 % interval, p by {test}")
+    for contest in compared:
+        pooled = contest.comparison.pooled
+        shown = _shown(pooled.difference, pooled.ci95, "+")
+        lines.append(f"  {contest.modality:<14}{contest.dimension:<10}{shown:<26}p {_p_value(pooled.p_value)}")
+    return "\n".join([*lines, *found.refusals, found.sentence])
 
 
-def _remarks_on_data(tables: dict[str, dict[str, Metrics]]) -> list[str]:
-    """Says which scores are of other data than the network was trained on, or than the table's first system."""
-    remarks = {}  # a dict, because the partitions of one system mostly give the same remark
-    for table in tables.values():
-        data = {system: metrics.digests.data for system, metrics in table.items() if metrics.digests}
-        for system, metrics in table.items():
-            if metrics.same_data_as_training is False:
-                remarks[f"{system}: scored on other data than the network was trained on"] = None
-            for first in list(data)[:1]:
-                if data.get(system, data[first]) != data[first]:
-                    remarks[f"{system}: scored on other data than {first}"] = None
-    return list(remarks)
+def _shown(value: float, interval: tuple[float, float] | None, sign: str = "") -> str:
+    ends = f" [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]" if interval else ""
+    return f"{value:{sign}.3f}{ends}"
 
 
-def _synthetic(scores: list[Metrics]) -> str:
-    """Returns whether "all", "some" or "none" of the scores come from synthetic data; unknown ones do not count."""
-    known = [metrics.synthetic for metrics in scores if metrics.synthetic is not None]
-    return "none" if not any(known) else "all" if all(known) else "some"
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _partition(name: str, table: dict[str, Metrics], runs: dict[str, RunFolder]) -> dict:
-    first = next(iter(table))
-    synthetic = _synthetic(list(table.values()))
-    return {
-        "name": name,
-        "synthetic": synthetic,
-        "recordings": table[first].recordings,
-        "minutes": table[first].frames / _frame_rate_hz(runs[first]) / 60.0,
-        "systems": [{"name": system, "metrics": metrics} for system, metrics in table.items()],
-        "faceless": _faceless(table),
+def _templates() -> jinja2.Template:
+    """Returns the page's template, with the filters that it uses."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("affect.evaluation", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "ccc": lambda value: f"{value:.3f}".replace("-", "−"),
+        "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
+        "p": _p_value,
+        "percent": lambda share: f"{100.0 * share:.1f} %",
+        "grouped": _grouped,
     }
+    environment.tests["all_present"] = lambda values: None not in values
+    return environment.get_template("report.html.j2")
 
 
-def _faceless(table: dict[str, Metrics]) -> list[tuple[str, FacelessShares]]:
-    """Returns the shares of frames without a face, once for all systems that saw the same, with the systems' names."""
-    groups: list[tuple[list[str], FacelessShares]] = []
-    for system, metrics in table.items():
-        shares = metrics.faceless_shares()
-        if shares is None:
-            continue
-        for systems, known in groups:
-            if known == shares:
-                systems.append(system)
-                break
-        else:
-            groups.append(([system], shares))
-    return [(", ".join(systems), shares) for systems, shares in groups]
-
-
-def _frame_rate_hz(run: RunFolder) -> float:
-    return read_chains(run.postprocessing)[DIMENSIONS[0]].frame_rate
-
-
-def _chain_rows(name: str, run: RunFolder) -> list[dict]:
-    return [
-        {
-            "system": name,
-            "dimension": dimension,
-            "median_secs": chain.median_frames / chain.frame_rate if chain.median_frames > 1 else None,
-            "offset": chain.offset,
-            "gain": chain.gain,
-            "shift_secs": chain.shift_frames / chain.frame_rate,
-        }
-        for dimension, chain in read_chains(run.postprocessing).items()
-    ]
-
-
-def _run_pictures(name: str, run: RunFolder, tables: dict[str, dict[str, Metrics]]) -> dict:
-    """Draws the training curves, and predictions over gold for the last partition in the tables."""
-    log = pd.read_csv(run.training_log)
-    curves = []
-    for partition in [partition for partition, table in tables.items() if name in table][-1:]:
-        for path in sorted((run.evaluation(partition) / "predictions_postprocessed").glob("*.csv"))[:_CURVES_PER_RUN]:
-            curves.append(figures.to_svg(_prediction(path, f"{name}, {path.stem}, post-processed", run)))
-    training = figures.to_svg(figures.training_curves(log.to_dict("list"), name))
-    return {"name": name, "training": training, "curves": curves}
-
-
-def _prediction(path: Path, title: str, run: RunFolder) -> Figure:
-    """Draws one recording's predictions, over the gold standard where it is known."""
-    table = pd.read_csv(path)
-    gold_columns = [f"{name}_gold" for name in DIMENSIONS]
-    gold = table[gold_columns].to_numpy() if set(gold_columns) <= set(table.columns) else None
-    predicted = table[list(DIMENSIONS)].to_numpy()
-    return figures.prediction_over_gold(predicted, gold, _frame_rate_hz(run), DIMENSIONS, title)
+def _grouped(rows: Iterable[Any], key: str) -> list[tuple[str, list[Any]]]:
+    """Returns rows by the value of a key or attribute, in the order of the values; Jinja's groupby sorts them."""
+    groups: dict[str, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(row[key] if isinstance(row, dict) else getattr(row, key), []).append(row)
+    return list(groups.items())
 
 
 def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_list("run_dirs", None, "Evaluated run folders, comma-separated, in table order.", required=True)
     flags.DEFINE_string("output", None, "HTML file to write.", required=True)
-    flags.DEFINE_string("baseline", None, "JSON file from affect.evaluation.baseline; adds its scores to the table.")
+    flags.DEFINE_string("baseline", None, "Output folder of affect.evaluation.baseline; compares with its systems.")
     flags.DEFINE_string("title", "Affect", "Heading of the page.")
 
 
 def main() -> None:
-    """Writes the page that the flags describe, and prints its tables and remarks."""
+    """Writes the page that the flags describe, and prints its scores, answer and remarks."""
     args = flags.FLAGS
     check_output_file(args.output, "output")
-    comparison = compare([local_folder(path, "run_dirs") for path in args.run_dirs], args.baseline or None)
+    baseline = local_folder(args.baseline, "baseline") if args.baseline else None
+    comparison = compare([local_folder(path, "run_dirs") for path in args.run_dirs], baseline)
     write_report(comparison, args.output, args.title)
     for partition, table in comparison.tables.items():
         print(as_text(table, partition))
+    print(answer_as_text(answer(comparison)))
     for remark in comparison.remarks:
         print(remark)
     print(f"report: {args.output}")

@@ -37,7 +37,7 @@ def noise_crops(seed):
 
 
 def extractor(data_dir):
-    return FeatureExtractor(data_dir, read_manifest(data_dir), crop_step=5)
+    return FeatureExtractor(data_dir, read_manifest(data_dir), "quick")
 
 
 def entry_of(data_dir, name):
@@ -196,8 +196,8 @@ def test_another_protocol_replaces_the_files_and_looks_at_every_crop(data_dir, f
     found = np.ones(12, bool)
     found[5] = False
     manifest = read_manifest(data_dir)
-    assert FeatureExtractor(data_dir, manifest, 5)._faces(found).tolist() == [0, 10]
-    assert FeatureExtractor(data_dir, manifest, 1)._faces(found).tolist() == [0, 1, 2, 3, 4, *range(6, 12)]
+    assert FeatureExtractor(data_dir, manifest, "quick")._faces(found).tolist() == [0, 10]
+    assert FeatureExtractor(data_dir, manifest, "avec")._faces(found).tolist() == [0, 1, 2, 3, 4, *range(6, 12)]
 
 
 def test_a_run_that_fails_leaves_whole_files_only_and_the_next_one_continues(data_dir, tmp_path, monkeypatch):

@@ -88,9 +88,13 @@ def test_components_are_those_of_the_singular_value_decomposition_and_explain_98
     np.testing.assert_array_equal(Components.fit(samples.astype(np.float32)).directions, components.directions)
 
 
-def test_no_more_components_than_avec_has():
+def test_a_limit_of_components_is_kept_and_without_one_they_explain_98_per_cent():
     noise = np.random.default_rng(0).normal(size=(200, 300)).astype(np.float32)
-    assert Components.fit(noise).directions.shape[1] == 84
+    variances = np.linalg.svd(noise - noise.mean(axis=0), compute_uv=False) ** 2
+    needed = np.argmax(variances.cumsum() >= 0.98 * variances.sum()) + 1
+    assert needed > 150
+    assert Components.fit(noise).directions.shape[1] == needed
+    assert Components.fit(noise, 84).directions.shape[1] == 84
 
 
 def test_values_of_crops_are_their_projected_histograms_whatever_the_blocks(monkeypatch):

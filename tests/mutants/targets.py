@@ -38,6 +38,14 @@ _WRITER_TESTS = (
     "tests/tfrecords_tools/test_make_tfrecords.py",
     "tests/data/test_dataset.py",
 )
+_CHAIN_TESTS = (
+    "tests/evaluation/test_chain.py",
+    "tests/evaluation/test_moments.py",
+    "tests/evaluation/test_postprocess.py",
+    "tests/evaluation/test_cautious.py",
+    "tests/evaluation/test_planted_predictions.py",
+    "tests/evaluation/test_evaluate.py",
+)
 
 TARGETS = (
     Target(
@@ -51,19 +59,19 @@ TARGETS = (
     ),
     Target(
         "affect/learning/ccc.py",
-        ("tests/learning/test_ccc.py", "tests/learning/test_loop.py", "tests/learning/test_strategies.py"),
+        (
+            "tests/learning/test_ccc.py",
+            "tests/learning/test_objective.py",
+            "tests/learning/test_loop.py",
+            "tests/learning/test_strategies.py",
+        ),
     ),
     Target("affect/data/dataset.py", _DATASET_TESTS),
     Target("affect/data/window_reader.py", _DATASET_TESTS),
     Target("affect/data/windows.py", ("tests/data/test_windows.py", *_WINDOW_TESTS)),
-    Target(
-        "affect/evaluation/postprocess.py",
-        (
-            "tests/evaluation/test_postprocess.py",
-            "tests/evaluation/test_planted_predictions.py",
-            "tests/evaluation/test_evaluate.py",
-        ),
-        makes=(),
+    *(
+        Target(f"affect/evaluation/{name}.py", _CHAIN_TESTS, makes=())
+        for name in ("chain", "moments", "postprocess", "cautious")
     ),
     Target(
         "affect/media/tracking.py",
