@@ -93,10 +93,10 @@ demo: setup
 	$(BIN)/python eval.py --run_dir=$(RUNS)/audio
 	$(BIN)/python eval.py --run_dir=$(RUNS)/video
 	$(BIN)/python eval.py --run_dir=$(RUNS)/audiovisual --fail_under_ccc=0.6
-	$(BIN)/python -m affect.evaluation.baseline --data_dir=$(RECORDS) --output=$(RUNS)/baseline.json
+	$(BIN)/python -m affect.evaluation.baseline --data_dir=$(RECORDS) --output_dir=$(RUNS)/baseline --protocol=quick
 	$(BIN)/python -m affect.serving.export --run_dir=$(RUNS)/audiovisual --output_dir=$(RUNS)/audiovisual/export
 	$(BIN)/python -m affect.evaluation.report --run_dirs=$(RUNS)/audio,$(RUNS)/video,$(RUNS)/audiovisual \
-	  --baseline=$(RUNS)/baseline.json --title="Affect demo" --output=$(RUNS)/report.html
+	  --baseline=$(RUNS)/baseline --title="Affect demo" --output=$(RUNS)/report.html
 
 clean:
 	rm -rf data/demo $(RUNS) .pytest_cache .ruff_cache .import_linter_cache

@@ -26,6 +26,7 @@ COMMANDS = {
     "affect-eval": "affect.evaluation.eval_command",
     "affect-baseline": "affect.evaluation.baseline",
     "affect-report": "affect.evaluation.report",
+    "affect-analysis": "affect.evaluation.analysis",
     "affect-export": "affect.serving.export",
     "affect-describe": "affect.models.describe",
 }
@@ -39,7 +40,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["affect", "affect.*", "tfrecords_tools", "tfrecords_tools.*"]),
-    package_data={"affect": ["py.typed"], "tfrecords_tools": ["py.typed"], "affect.evaluation": ["*.html.j2"]},
+    package_data={"affect": ["py.typed"], "tfrecords_tools": ["py.typed"], "affect.evaluation": ["**/*.j2"]},
     entry_points={"console_scripts": [f"{name}={module}:command" for name, module in COMMANDS.items()]},
     install_requires=[
         "tensorflow>=2.16",

@@ -7,10 +7,10 @@ true value is that of 400 000 recordings. Only the moments of a recording are dr
 Rows are methods: "printed" is `affect.evaluation.intervals` (percentiles widened as a t-interval), the others are
 alternatives: the plain percentile interval, BCa, and the symmetric studentised bootstrap with the jackknife's variance.
 Columns are the pooled CCC, the mean CCC per recording, and the differences of two systems in both; the number in
-brackets is the mean width. With 1000 samples, the standard error of a percentage is 0.7.
+brackets is the mean width. With 2000 samples, the standard error of a percentage is 0.5.
 
 Example:
-  python benchmarks/bench_coverage.py --recordings=9 --samples=1000
+  python benchmarks/bench_coverage.py --recordings=9 --samples=2000
 """
 
 from collections.abc import Callable, Sequence

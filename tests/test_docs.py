@@ -26,7 +26,10 @@ from tests.helpers.pages import PAGES, Fence, fence_faults, fences, inline_code,
 SCRIPTS = {"train.py": "affect.learning.train_command", "eval.py": "affect.evaluation.eval_command"}
 
 # Copies of the tiny corpus's shards, where a page takes shards for granted.
-SCRATCH = {"docs/training.md": "data/records", "docs/performance.md": "data/demo/records"}
+SCRATCH = {
+    "docs/training.md": "data/records", "docs/evaluation.md": "data/records", "docs/baselines.md": "data/records",
+    "docs/analysis.md": "data/records", "docs/performance.md": "data/demo/records",
+}  # fmt: skip
 
 # What a page cannot know, and what stands for it. DIR, in an argument of its own, is a tiny corpus in the AVEC layout.
 SUBSTITUTED = {"--corpus_dir=DIR": "--corpus_dir={avec2016}"}
@@ -46,6 +49,12 @@ APPENDED = {
     "train.py": TINY_TRAINING,
     "train.py --preset=paper": SMALL_NETWORK,
     "train.py --seeds=5": ["--seeds=2"],
+    # The recordings of the tiny corpus are shorter than the longest sequences.
+    "experiments.ablations": ["--only=objective", "--epochs=1", "--set=train.batch_size=2"],
+    "benchmarks/bench_coverage.py": ["--samples=2", "--resamples=100"],
+    "benchmarks/bench_postprocess.py": ["--corpora=0"],
+    "benchmarks.bench_whole_recording": ["--minutes=0.1,0.2"],
+    "benchmarks.bench_features": ["--recordings=1"],
     "benchmarks/bench_long_conv.py": ["--measure=layer"],
     "benchmarks.bench_preprocess": ["--recordings=1", "--seconds=8"],
     "benchmarks/bench_input.py": ["--seconds=0.2", "--steps=1", "--set=train.batch_size=2"],
@@ -147,7 +156,7 @@ def test_files_and_modules_named_in_the_text_exist(page):
     for code in inline_code(read_page(page)):
         if "NAME" in code:  # a placeholder
             continue
-        if re.fullmatch(r"(affect|tfrecords_tools|tests|benchmarks|docs|\.ci)/[\w/.]*", code):
+        if re.fullmatch(r"(affect|tfrecords_tools|tests|benchmarks|experiments|docs|\.ci)/[\w/.]*", code):
             assert (REPOSITORY / code).exists(), code
         if re.fullmatch(r"(affect|tfrecords_tools)(\.\w+)+", code):
             exists_in_python(code)
@@ -232,7 +241,7 @@ def test_commands_are_read_with_comments_and_continued_lines():
     "page", [page for page in PAGES if any(not fence.not_run for fence in fences(read_page(page)))]
 )
 def test_commands_of_a_page_run_in_order(page, corpus_dir, data_dir, tmp_path):
-    for name in ("train.py", "eval.py", "benchmarks"):
+    for name in ("train.py", "eval.py", "benchmarks", "experiments"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     if page in SCRATCH:
         shutil.copytree(data_dir, tmp_path / SCRATCH[page])

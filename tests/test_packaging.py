@@ -28,6 +28,7 @@ COMMANDS = {
     "affect-eval": "affect.evaluation.eval_command",
     "affect-baseline": "affect.evaluation.baseline",
     "affect-report": "affect.evaluation.report",
+    "affect-analysis": "affect.evaluation.analysis",
     "affect-export": "affect.serving.export",
     "affect-describe": "affect.models.describe",
 }

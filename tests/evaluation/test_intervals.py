@@ -167,7 +167,7 @@ def test_printed_intervals_of_nine_recordings_cover_the_true_value_and_plain_one
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["arousal-like", "valence-like", "excellent", "weak"])
-def test_printed_intervals_of_nine_recordings_cover_93_to_97_percent(bench, name):
+def test_printed_intervals_of_nine_recordings_cover_90_to_97_percent(bench, name):
     table = bench["coverage"](name, 9, 1000, 1000, ("printed",))
     for statistic, (covered, _) in table["printed"].items():
-        assert 0.92 <= covered <= 0.97, statistic
+        assert 0.90 <= covered <= 0.97, statistic
