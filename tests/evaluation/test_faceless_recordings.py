@@ -158,4 +158,4 @@ def test_the_baseline_looks_at_the_crops_and_says_so(faceless, evaluated, tmp_pa
     scores = read_strictly(tmp_path / "baseline/trivial/eval/test/metrics.json")
     assert scores["faceless_share_per_recording"] == {"test_1": 0.15, "test_2": 1.0}
     call_main(report, f"--run_dirs={evaluated}", f"--baseline={tmp_path}/baseline", f"--output={tmp_path}/page.html")
-    assert printed in capsys.readouterr().out
+    assert printed.strip() in capsys.readouterr().out  # other systems that saw the same may stand before it
