@@ -40,7 +40,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["affect", "affect.*", "tfrecords_tools", "tfrecords_tools.*"]),
-    package_data={"affect": ["py.typed"], "tfrecords_tools": ["py.typed"], "affect.evaluation": ["**/*.j2"]},
+    package_data={
+        "affect": ["py.typed"],
+        "tfrecords_tools": ["py.typed"],
+        "affect.evaluation.introspection": ["*.html.j2"],
+        "affect.evaluation.reporting": ["*.html.j2"],
+    },
     entry_points={"console_scripts": [f"{name}={module}:command" for name, module in COMMANDS.items()]},
     install_requires=[
         "tensorflow>=2.16",

@@ -4,6 +4,7 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,7 +22,7 @@ _PAGE_COLOURS = {
     _PREDICTED_COLOUR: f"var(--figure-predicted, {_PREDICTED_COLOUR})",
     _RAW_COLOUR: f"var(--figure-raw, {_RAW_COLOUR})",
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK),
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _GRID_COLOUR),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),

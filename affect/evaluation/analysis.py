@@ -32,12 +32,17 @@ from affect.data.dataset import open_data
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.shard_check import shard_errors
 from affect.errors import UserError
-from affect.evaluation.acoustic import acoustic_source
-from affect.evaluation.activations import activation_recorder, written
-from affect.evaluation.analysis_figures import Row, activations_over_prosody
-from affect.evaluation.analysis_results import Analysis, as_html, as_text
-from affect.evaluation.correlations import Correlations, FeatureCorrelations, best_per_feature, correlations
-from affect.evaluation.prosody import FEATURES, read_prosody
+from affect.evaluation.descriptors.acoustic import acoustic_source
+from affect.evaluation.introspection.activations import activation_recorder, written
+from affect.evaluation.introspection.correlations import (
+    Correlations,
+    FeatureCorrelations,
+    best_per_feature,
+    correlations,
+)
+from affect.evaluation.introspection.figures import Row, activations_over_prosody
+from affect.evaluation.introspection.prosody import FEATURES, read_prosody
+from affect.evaluation.introspection.results import Analysis, as_html, as_text
 from affect.models.network import build_network
 from affect.models.trained import TrainedNetwork
 from affect.runs import RunFolder

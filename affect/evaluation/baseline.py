@@ -48,8 +48,8 @@ def main() -> None:
     output_dir = local_folder(args.output_dir, "output_dir")
 
     # These import TensorFlow, which takes seconds: a wrong flag is reported before that.
-    from affect.evaluation.baseline_files import as_text
-    from affect.evaluation.make_baseline import make_baseline
+    from affect.evaluation.avec2016.files import as_text
+    from affect.evaluation.avec2016.make_baseline import make_baseline
 
     cpus = len(os.sched_getaffinity(0)) if args.protocol == "avec" else 1
     baseline, scores = make_baseline(args.data_dir, output_dir, args.protocol, args.processes or cpus)

@@ -39,8 +39,8 @@ from affect.data.manifest import Manifest, RecordingEntry, read_manifest
 from affect.data.records import decode_jpeg, read_frames
 from affect.data.shard_check import check_shards, shard_errors
 from affect.errors import UserError
-from affect.evaluation import acoustic, appearance, geometry
-from affect.evaluation.functionals import (
+from affect.evaluation.descriptors import acoustic, appearance, geometry
+from affect.evaluation.descriptors.functionals import (
     Column,
     Windows,
     egemaps_functionals,

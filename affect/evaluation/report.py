@@ -20,9 +20,10 @@ from affect import cli
 from affect.config import DIMENSIONS
 from affect.data.faceless import NOTEWORTHY_SHARE
 from affect.errors import UserError
-from affect.evaluation import report_pictures, report_sections
-from affect.evaluation.answer import Answer, answer
-from affect.evaluation.comparison import Comparison, compare, which_are_synthetic
+from affect.evaluation.reporting import pictures as report_pictures
+from affect.evaluation.reporting import sections as report_sections
+from affect.evaluation.reporting.answer import Answer, answer
+from affect.evaluation.reporting.comparison import Comparison, compare, which_are_synthetic
 from affect.evaluation.scores import Metrics
 from affect.storage import check_output_file, local_folder, write_bytes
 
@@ -90,13 +91,11 @@ def as_text(table: dict[str, Metrics], partition: str) -> str:
 def answer_as_text(found: Answer) -> str:
     """Returns end-to-end against handcrafted as plain text, ending with the sentence."""
     lines = []
-    compared = [contest for contest in found.contests if contest.comparison is not None]
-    if compared:
+    if found.differences:
         corpus = "SYNTHETIC corpus, " if found.synthetic == "all" else ""
         test = "exact sign-flip test" if found.exact else "sign-flip test"
         lines.append(f"{corpus}{found.partition}: pooled CCC, end-to-end minus handcrafted, 95 % interval, p by {test}")
-    for contest in compared:
-        pooled = contest.comparison.pooled
+    for contest, pooled in found.differences:
         shown = _shown(pooled.difference, pooled.ci95, "+")
         lines.append(f"  {contest.modality:<14}{contest.dimension:<10}{shown:<26}p {_p_value(pooled.p_value)}")
     return "\n".join([*lines, *found.refusals, found.sentence])
@@ -114,7 +113,7 @@ def _p_value(value: float) -> str:
 def _templates() -> jinja2.Template:
     """Returns the page's template, with the filters that it uses."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("affect.evaluation", ""),
+        loader=jinja2.PackageLoader("affect.evaluation.reporting", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -6,7 +6,7 @@ import pytest
 
 from affect.config import ModelConfig, override
 from affect.data.dataset import open_data
-from affect.evaluation.activations import GATES, activation_recorder, gate_activations
+from affect.evaluation.introspection.activations import GATES, activation_recorder, gate_activations
 from affect.evaluation.whole_recording import CHUNK_FRAMES
 from affect.models.network import build_network
 from affect.presets import get_preset

@@ -11,9 +11,9 @@ from affect.config import override
 from affect.data.manifest import read_manifest
 from affect.errors import UserError
 from affect.evaluation import analysis
-from affect.evaluation.activations import GATES
-from affect.evaluation.analysis_results import Analysis
-from affect.evaluation.prosody import FEATURES
+from affect.evaluation.introspection.activations import GATES
+from affect.evaluation.introspection.prosody import FEATURES
+from affect.evaluation.introspection.results import Analysis
 from affect.learning import train_command
 from affect.models.network import build_network
 from affect.models.trained import TrainedNetwork

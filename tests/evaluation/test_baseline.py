@@ -9,8 +9,9 @@ import pytest
 from affect.data.features import FeatureTable, write_features
 from affect.data.manifest import read_manifest
 from affect.errors import UserError
-from affect.evaluation import baseline, make_baseline
-from affect.evaluation.baseline_files import read_baseline
+from affect.evaluation import baseline
+from affect.evaluation.avec2016 import make_baseline
+from affect.evaluation.avec2016.files import read_baseline
 from affect.evaluation.prediction_files import read_curves
 from affect.evaluation.scores import Metrics, scores_that_belong_together
 from affect.metrics import concordance_cc
@@ -248,7 +249,7 @@ def test_a_failure_in_the_middle_leaves_no_half_written_system(made, shipped, tm
             (folder.parent / "half.txt").write_text("")
             raise OSError("disk full")
 
-    monkeypatch.setattr("affect.evaluation.baseline_files.write_partition", fail)
+    monkeypatch.setattr("affect.evaluation.avec2016.files.write_partition", fail)
     with pytest.raises(OSError, match="disk full"):
         run_quick(shipped, output_dir)
     assert before == {path: path.read_bytes() for path in (output_dir / "video").rglob("*.*") if path.is_file()}

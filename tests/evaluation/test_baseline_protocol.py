@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from affect.data.features import FeatureTable, write_features
 from affect.errors import UserError
-from affect.evaluation.avec_chain import AvecChain, fit_avec_chain
-from affect.evaluation.avec_protocol import GRIDS, Grid, advance, fit_regression, standardise
+from affect.evaluation.avec2016.chain import AvecChain, fit_avec_chain
+from affect.evaluation.avec2016.feature_sets import FEATURE_SETS, FeatureFiles
+from affect.evaluation.avec2016.protocol import GRIDS, Grid, advance, fit_regression, standardise
 from affect.evaluation.chain import delay
-from affect.evaluation.feature_sets import FEATURE_SETS, FeatureFiles
 from affect.metrics import concordance_cc
 
 RATE = 25.0

@@ -125,7 +125,9 @@ def test_outdated_scores_of_the_other_run_are_refused(own, evaluated, tmp_path):
 def test_curves_of_earlier_versions_are_asked_for_again(own, evaluated, tmp_path):
     shutil.copytree(evaluated, tmp_path / "old")
     (tmp_path / "old/eval/test/predictions.h5").unlink()
-    refused(own, f"--compare_to={tmp_path / 'old'}", message="predictions.h5 does not exist; evaluate again to write it")
+    refused(
+        own, f"--compare_to={tmp_path / 'old'}", message="predictions.h5 does not exist; evaluate again to write it"
+    )
 
 
 def test_names_are_as_long_as_it_takes_to_tell_folders_apart(tmp_path):

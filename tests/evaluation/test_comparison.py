@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from affect.config import DIMENSIONS
 from affect.errors import UserError
-from affect.evaluation.answer import SYNTHETIC_CAVEAT, Contest, _listed, answer
-from affect.evaluation.comparison import compare
+from affect.evaluation.reporting.answer import SYNTHETIC_CAVEAT, Contest, _listed, answer
+from affect.evaluation.reporting.comparison import compare
 from affect.evaluation.scores import Metrics
 from affect.metrics import concordance_cc
 from affect.storage import read_json, write_json

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from affect.evaluation.correlations import best_per_feature, correlations
+from affect.evaluation.introspection.correlations import best_per_feature, correlations
 
 FRAMES = (70, 50, 90)
 FEATURES = ("energy", "pitch")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from affect.evaluation.fusion import fit_fusion, side_by_side
+from affect.evaluation.avec2016.fusion import fit_fusion, side_by_side
 
 SYSTEMS = ("audio", "appearance", "geometric")
 

@@ -11,7 +11,7 @@ from affect.data.manifest import read_manifest
 from affect.data.records import encode_jpeg
 from affect.errors import UserError
 from affect.evaluation import handcrafted
-from affect.evaluation.appearance import VOLUME_CROPS, gabor_magnitudes, histograms
+from affect.evaluation.descriptors.appearance import VOLUME_CROPS, gabor_magnitudes, histograms
 from affect.evaluation.handcrafted import FeatureExtractor, extract
 from affect.storage import read_json
 from tests.helpers.commands import read_recording

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from affect.errors import UserError
-from affect.evaluation import acoustic
-from affect.evaluation.acoustic import acoustic_source, low_level_descriptors
-from affect.evaluation.functionals import F0, LOUDNESS, Windows, egemaps_functionals
+from affect.evaluation.descriptors import acoustic
+from affect.evaluation.descriptors.acoustic import acoustic_source, low_level_descriptors
+from affect.evaluation.descriptors.functionals import F0, LOUDNESS, Windows, egemaps_functionals
 
 RATE_HZ = 16_000
 SECONDS = 2.0

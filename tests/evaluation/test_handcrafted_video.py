@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from affect.evaluation import appearance
-from affect.evaluation.appearance import Components, gabor_kernels, gabor_magnitudes, histograms
-from affect.evaluation.functionals import Windows, interpolate_missing, mean_and_std_columns
-from affect.evaluation.geometry import NAMES, geometric_descriptors
+from affect.evaluation.descriptors import appearance
+from affect.evaluation.descriptors.appearance import Components, gabor_kernels, gabor_magnitudes, histograms
+from affect.evaluation.descriptors.functionals import Windows, interpolate_missing, mean_and_std_columns
+from affect.evaluation.descriptors.geometry import NAMES, geometric_descriptors
 
 
 def clip(crops, height=50, width=50, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from affect.evaluation.prosody import FEATURES, prosody
+from affect.evaluation.introspection.prosody import FEATURES, prosody
 
 RATE_HZ, FRAME = 16_000, 640
 

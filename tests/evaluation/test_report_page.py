@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from affect.errors import UserError
 from affect.evaluation import report
-from affect.evaluation.answer import answer
 from affect.evaluation.chain import read_fitted_chains
-from affect.evaluation.comparison import compare
+from affect.evaluation.reporting.answer import answer
+from affect.evaluation.reporting.comparison import compare
 from affect.evaluation.scores import Metrics
 from affect.evaluation.seeds import PartitionSpread, SeedScores
 from affect.metrics import concordance_cc

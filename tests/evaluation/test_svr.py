@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from affect.evaluation.svr import EPSILON, fit_svr
+from affect.evaluation.avec2016.svr import EPSILON, fit_svr
 
 LIBLINEAR = "liblinear-official==2.50.0"  # a source distribution: needs g++ and the package registry
 TRAIN_WITH_LIBLINEAR = """

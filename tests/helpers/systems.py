@@ -8,8 +8,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from affect.config import Experiment
-from affect.evaluation.avec_protocol import GRIDS
-from affect.evaluation.baseline_files import BASELINE_NAME, Baseline
+from affect.evaluation.avec2016.files import BASELINE_NAME, Baseline
+from affect.evaluation.avec2016.protocol import GRIDS
 from affect.evaluation.partitions import curves_of, fit_chains, write_partition
 from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import Digests, Metrics

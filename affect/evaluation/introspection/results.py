@@ -7,7 +7,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from affect import figures
-from affect.evaluation.correlations import FeatureCorrelations
+from affect.evaluation.introspection.correlations import FeatureCorrelations
 
 
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,9 @@ def as_html(analysis: Analysis, name: str, pictures: dict[str, Figure]) -> str:
       pictures: "activations" and "filters", where there are any.
     """
     template = jinja2.Environment(
-        loader=jinja2.PackageLoader("affect.evaluation", ""), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("affect.evaluation.introspection", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     ).get_template("analysis.html.j2")
     titles = {
         "activations": "The best activations over the prosody that they follow",

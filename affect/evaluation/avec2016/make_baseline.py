@@ -10,12 +10,12 @@ from affect.data.dataset import labelled_recordings
 from affect.data.manifest import Manifest, read_manifest
 from affect.data.records import read_frames
 from affect.data.shard_check import check_shards, shard_errors
-from affect.evaluation.avec_protocol import GRIDS, Protocol
-from affect.evaluation.baseline_files import FEATURES_NAME, Baseline, Scores, check_output, write_baseline
-from affect.evaluation.baseline_systems import FUSIONS, System, feature_set_system, fused_system
-from affect.evaluation.feature_sets import FEATURE_SETS, FeatureFiles, FeatureSet
+from affect.evaluation.avec2016.feature_sets import FEATURE_SETS, FeatureFiles, FeatureSet
+from affect.evaluation.avec2016.files import FEATURES_NAME, Baseline, Scores, check_output, write_baseline
+from affect.evaluation.avec2016.protocol import GRIDS, Protocol
+from affect.evaluation.avec2016.systems import FUSIONS, System, feature_set_system, fused_system
+from affect.evaluation.avec2016.trivial import trivial_system
 from affect.evaluation.handcrafted import extract
-from affect.evaluation.trivial import trivial_system
 
 _QUICK = (
     "quick protocol: every fifth crop, 4 delays, 4 complexities (AVEC 2016: every crop, 21 delays, 16 complexities)"
@@ -29,7 +29,7 @@ def make_baseline(
 
     Args:
       data_dir: folder of the shards, local or remote.
-      output_dir: folder to write, see `affect.evaluation.baseline_files`.
+      output_dir: folder to write, see `affect.evaluation.avec2016.files`.
       protocol: "avec" or "quick".
       processes: complexities that are tried at the same time.
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from affect.errors import UserError
-from affect.evaluation.functionals import F0, LOUDNESS
+from affect.evaluation.descriptors.functionals import F0, LOUDNESS
 from affect.timebase import PCM_FULL_SCALE
 
 ROWS_PER_FRAME = 4  # of 40 ms

@@ -3,7 +3,7 @@
 A system predicts arousal and valence of the recordings of dev and test, as curves of two kinds:
 
     raw    the regression's output on the unshifted time axis; of a fusion, the sum of what it fuses
-    avec   the same with AVEC's own chain (`avec_chain`), on which its delay and complexity were chosen
+    avec   the same with AVEC's own chain (`chain`), on which its delay and complexity were chosen
 
 A fusion takes the "avec" curves of its feature sets, is fitted on dev, and gets a chain of its own. The systems are
 
@@ -21,11 +21,11 @@ import numpy as np
 from affect.config import DIMENSIONS, PARTITIONS
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.errors import UserError
-from affect.evaluation.avec_chain import AvecChain, fit_avec_chain
-from affect.evaluation.avec_protocol import Choice, Grid, Standardisation, fit_regression, standardise
+from affect.evaluation.avec2016.chain import AvecChain, fit_avec_chain
+from affect.evaluation.avec2016.feature_sets import FeatureFiles, FeatureSet, RecordingFeatures, Source
+from affect.evaluation.avec2016.fusion import LateFusion, fit_fusion, side_by_side
+from affect.evaluation.avec2016.protocol import Choice, Grid, Standardisation, fit_regression, standardise
 from affect.evaluation.chain import delay
-from affect.evaluation.feature_sets import FeatureFiles, FeatureSet, RecordingFeatures, Source
-from affect.evaluation.fusion import LateFusion, fit_fusion, side_by_side
 from affect.evaluation.predictions import Curves, Prediction
 
 PREDICTED = ("dev", "test")
@@ -154,7 +154,7 @@ def feature_set_system(
       files: where they are.
       gold: [frames, 2] by recording; recordings without labels are missing.
       grid: delays and complexities to try.
-      processes: see `affect.evaluation.avec_protocol.fit_regression`.
+      processes: see `affect.evaluation.avec2016.protocol.fit_regression`.
 
     Raises:
       UserError: a table cannot be read, or has other columns than the others.
@@ -226,7 +226,7 @@ def _fit_feature_set(
       gold: [frames] of the dimension by recording.
       standardisation: whose mean and deviation.
       grid: delays and complexities to try.
-      processes: see `affect.evaluation.avec_protocol.fit_regression`.
+      processes: see `affect.evaluation.avec2016.protocol.fit_regression`.
     """
     names = {
         partition: [entry.name for entry in manifest.partition(partition) if entry.name in tables]

@@ -22,8 +22,8 @@ from affect import __version__
 from affect.config import DIMENSIONS
 from affect.data.manifest import Manifest
 from affect.errors import UserError
-from affect.evaluation.avec_protocol import Grid, Protocol
-from affect.evaluation.baseline_systems import PREDICTED, TITLES, System, SystemSummary
+from affect.evaluation.avec2016.protocol import Grid, Protocol
+from affect.evaluation.avec2016.systems import PREDICTED, TITLES, System, SystemSummary
 from affect.evaluation.partitions import curves_of, fit_chains, with_faceless_shares, write_partition
 from affect.evaluation.scores import Digests, Metrics
 from affect.evaluation.scoring import compute_metrics

@@ -7,7 +7,7 @@ and then predictions on the unshifted time axis. Step by step, as in AVEC's own 
    recording. Values that are missing become 0.
 2. Raters react late, so the gold standard is shifted back by a delay, its last value repeated.
 3. A support vector regression (`svr`) is fitted on train for every complexity, and its dev predictions go through the
-   chain of `avec_chain`. The delay and the complexity with the best CCC after that, against the shifted gold standard,
+   chain of `chain`. The delay and the complexity with the best CCC after that, against the shifted gold standard,
    win. The search over delays stops after three without improvement.
 4. The final prediction is moved forward by the delay, its first value repeated.
 
@@ -22,8 +22,8 @@ import msgspec
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from affect.evaluation.avec_chain import AvecChain, fit_avec_chain
-from affect.evaluation.svr import SupportVectorRegression, fit_svr
+from affect.evaluation.avec2016.chain import AvecChain, fit_avec_chain
+from affect.evaluation.avec2016.svr import SupportVectorRegression, fit_svr
 
 Protocol = Literal["avec", "quick"]
 Standardisation = Literal["train", "recording"]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from affect.evaluation.activations import Activations
+from affect.evaluation.introspection.activations import Activations
 
 MAX_PAIRINGS = 10
 _SHOWN = 5
@@ -89,7 +89,7 @@ def correlate(chunks: Iterator[dict[str, Activations]], features: np.ndarray) ->
     """Correlates all activations of a recording with some features, chunk by chunk.
 
     Args:
-      chunks: from `affect.evaluation.activations`.
+      chunks: from `affect.evaluation.introspection.activations`.
       features: [frames, features], as many frames as the chunks have; NaN where there is no value.
 
     Returns:

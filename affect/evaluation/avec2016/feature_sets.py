@@ -29,7 +29,7 @@ from affect.config import DIMENSIONS
 from affect.data.features import FeatureTable, read_features
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.errors import UserError
-from affect.evaluation.avec_protocol import Standardisation
+from affect.evaluation.avec2016.protocol import Standardisation
 
 Source = Literal["corpus", "ours"]
 

@@ -1,8 +1,9 @@
 """The paper's question for one partition: is end-to-end learning better than handcrafted features?
 
-Evaluated systems flow in (`affect.evaluation.comparison`). The best run of each modality, chosen on dev, meets the
-handcrafted system of the same modality on the same recordings; out flow their CCCs, the difference with its interval
-over recordings and the p-value of the sign-flip test, and one sentence that says what they show and what they cannot.
+Evaluated systems flow in (`affect.evaluation.reporting.comparison`). The best run of each modality, chosen on dev,
+meets the handcrafted system of the same modality on the same recordings; out flow their CCCs, the difference with its
+interval over recordings and the p-value of the sign-flip test, and one sentence that says what they show and what they
+cannot.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import NamedTuple
 
 from affect.config import DIMENSIONS, MODALITIES
 from affect.errors import UserError
-from affect.evaluation.comparison import Comparison, Synthetic, System, is_recola, which_are_synthetic
-from affect.evaluation.intervals import PairedComparison, compare_predictions
+from affect.evaluation.intervals import PairedComparison, PairedDifference, compare_predictions
+from affect.evaluation.reporting.comparison import Comparison, Kind, Synthetic, System, is_recola, which_are_synthetic
 from affect.evaluation.scores import DimensionScores
 
 SYNTHETIC_CAVEAT = "this corpus proves that the machinery works and not the paper's claim"
@@ -98,9 +99,14 @@ class Answer:
     sentence: str
 
     @property
+    def differences(self) -> list[tuple[Contest, PairedDifference]]:
+        """The contests in which two systems were compared, with the difference of their pooled CCCs."""
+        return [(contest, contest.comparison.pooled) for contest in self.contests if contest.comparison]
+
+    @property
     def exact(self) -> bool:
         """Whether all p-values are exact: with many recordings only random flips are counted."""
-        return all(contest.comparison.pooled.exact for contest in self.contests if contest.comparison)
+        return all(difference.exact for _, difference in self.differences)
 
     @property
     def smallest_p(self) -> float:
@@ -114,23 +120,28 @@ def answer(comparison: Comparison) -> Answer:
     table = comparison.tables[partition]
     systems, contests, refusals = {}, [], []
     for modality in MODALITIES:
-        pair = comparison.best("end-to-end", modality), comparison.best("handcrafted", modality)
-        pair = tuple(system if system and partition in system.scores else None for system in pair)
-        if pair == (None, None):
+        first, second = (_scored(comparison, kind, modality) for kind in ("end-to-end", "handcrafted"))
+        if first is None and second is None:
             continue
-        systems[modality] = pair
-        differences, refusal = _differences(*pair, partition)
+        systems[modality] = (first, second)
+        differences, refusal = _differences(first, second, partition)
         refusals += [refusal] if refusal else []
         for dimension in DIMENSIONS:
-            scores = [system.scores[partition].headline()[dimension] if system else None for system in pair]
-            recola = all(is_recola(system.scores[partition]) for system in pair if system)
+            scores = [system and system.scores[partition].headline()[dimension] for system in (first, second)]
+            recola = all(is_recola(system.scores[partition]) for system in (first, second) if system)
             reported = REPORTED.get((partition, modality, dimension)) if recola else None
-            contests.append(Contest(modality, dimension, *scores, differences.get(dimension), reported))
+            contests.append(Contest(modality, dimension, scores[0], scores[1], differences.get(dimension), reported))
     synthetic = which_are_synthetic(list(table.values()))
     recordings = next(iter(table.values())).recordings
     has_baseline = any(handcrafted for _, handcrafted in systems.values())
     sentence = _sentence(partition, recordings, synthetic, contests, has_baseline)
     return Answer(partition, recordings, synthetic, systems, contests, refusals, sentence)
+
+
+def _scored(comparison: Comparison, kind: Kind, modality: str) -> System | None:
+    """Returns the best system of a kind and modality; None if it has no scores of the partition."""
+    system = comparison.best(kind, modality)
+    return system if system and comparison.partition in system.scores else None
 
 
 def _differences(
@@ -140,8 +151,8 @@ def _differences(
     if end_to_end is None or handcrafted is None:
         return {}, ""
     names = f"{end_to_end.name} and {handcrafted.name} are not compared"
-    digests = [system.scores[partition].digests for system in (end_to_end, handcrafted)]
-    if None not in digests and digests[0].data != digests[1].data:
+    digests, others = (system.scores[partition].digests for system in (end_to_end, handcrafted))
+    if digests and others and digests.data != others.data:
         return {}, f"{names}: they were scored on different data; evaluate both on the same shards"
     first, second = end_to_end.headline(partition), handcrafted.headline(partition)
     if not first or not second:

@@ -16,7 +16,7 @@ from affect.data.dataset import evaluation_dataset
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.shard_check import shard_errors
 from affect.data.windows import evaluation_windows
-from affect.evaluation.baseline_systems import PREDICTED, TRIVIAL, DimensionSummary, FittedDimension, System
+from affect.evaluation.avec2016.systems import PREDICTED, TRIVIAL, DimensionSummary, FittedDimension, System
 
 _WINDOW_FRAMES = 250
 _SILENCE = 1e-6  # below 16-bit resolution; keeps the logarithm finite

@@ -11,9 +11,9 @@ import pandas as pd
 from affect import figures
 from affect.config import DIMENSIONS
 from affect.errors import UserError
-from affect.evaluation.answer import Answer
-from affect.evaluation.comparison import Comparison
-from affect.evaluation.report_sections import CHAIN_NAMES
+from affect.evaluation.reporting.answer import Answer
+from affect.evaluation.reporting.comparison import Comparison
+from affect.evaluation.reporting.sections import CHAIN_NAMES
 from affect.evaluation.scores import CURVE_OF
 from affect.storage import read_json
 
@@ -58,14 +58,12 @@ class Pictures:
 
 def forest(answer: Answer, pictures: Pictures) -> Picture | None:
     """Draws the differences of the answer; None where there are none."""
-    compared = [contest for contest in answer.contests if contest.comparison is not None]
-    if not compared:
+    if not answer.differences:
         return None
-    pooled = [contest.comparison.pooled for contest in compared]
     figure = figures.differences(
-        [f"{contest.modality}, {contest.dimension}" for contest in compared],
-        [one.difference for one in pooled],
-        [one.ci95 for one in pooled],
+        [f"{contest.modality}, {contest.dimension}" for contest, _ in answer.differences],
+        [pooled.difference for _, pooled in answer.differences],
+        [pooled.ci95 for _, pooled in answer.differences],
     )
     return pictures.draw(
         figure,

@@ -2,7 +2,7 @@
 
 rms_energy   root mean square of the frame's samples; full scale is 1
 rms_range    largest minus smallest rms_energy of the last second, this frame included
-loudness     as the ear weights it, see `affect.evaluation.acoustic`; mean over the frame
+loudness     as the ear weights it, see `affect.evaluation.descriptors.acoustic`; mean over the frame
 f0           fundamental frequency in semitones above 27.5 Hz, mean over the voiced part of the frame; NaN where
 nothing is voiced
 """
@@ -12,8 +12,8 @@ import numpy as np
 from affect import storage
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.records import read_frames
-from affect.evaluation.acoustic import ROWS_PER_FRAME, low_level_descriptors
-from affect.evaluation.functionals import F0, LOUDNESS
+from affect.evaluation.descriptors.acoustic import ROWS_PER_FRAME, low_level_descriptors
+from affect.evaluation.descriptors.functionals import F0, LOUDNESS
 
 FEATURES = ("rms_energy", "rms_range", "loudness", "f0")
 RANGE_SECS = 1.0

@@ -6,7 +6,7 @@ cut from, so ours describe the movement of the head and nothing inside the face.
 
 import numpy as np
 
-from affect.evaluation.functionals import interpolate_missing
+from affect.evaluation.descriptors.functionals import interpolate_missing
 
 NAMES = ("x", "y", "log_edge", "x_velocity", "y_velocity", "log_edge_velocity", "speed", "distance")
 

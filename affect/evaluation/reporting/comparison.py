@@ -14,8 +14,8 @@ import numpy as np
 
 from affect.config import DIMENSIONS, MODALITIES, PARTITIONS
 from affect.errors import UserError
-from affect.evaluation.baseline_files import BASELINE_NAME, Baseline, read_baseline
-from affect.evaluation.baseline_systems import TITLES, TRIVIAL
+from affect.evaluation.avec2016.files import BASELINE_NAME, Baseline, read_baseline
+from affect.evaluation.avec2016.systems import TITLES, TRIVIAL
 from affect.evaluation.compare_runs import distinct_names
 from affect.evaluation.prediction_files import HDF5_NAME, StoredCurves, read_predictions
 from affect.evaluation.predictions import Prediction

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from affect.config import DIMENSIONS
 from affect.data.faceless import FacelessShares
 from affect.evaluation.chain import FittedChains, PostProcessing, read_chains, read_fitted_chains
-from affect.evaluation.comparison import Comparison, System, is_recola, which_are_synthetic
+from affect.evaluation.reporting.comparison import Comparison, System, is_recola, which_are_synthetic
 from affect.evaluation.scores import CURVE_OF, DimensionScores, Metrics
 from affect.evaluation.seeds import SeedScores
 from affect.metrics import concordance_cc
@@ -186,6 +186,7 @@ def _own_cccs(system: System, partition: str) -> dict[str, dict[str, float]]:
             name: concordance_cc(one.gold[:, axis], one.predicted[:, axis]) for axis, name in enumerate(DIMENSIONS)
         }
         for one in system.headline(partition)
+        if one.gold is not None
     }
 
 

@@ -1,0 +1,1 @@
+"""Descriptors of voice, face and head, and their functionals: the columns of the handcrafted features."""
