@@ -136,7 +136,12 @@ def test_the_wheel_holds_both_packages_with_their_data_and_the_commands(wheel):
         (entry_points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
         parser = configparser.ConfigParser()
         parser.read_string(archive.read(entry_points).decode())
-    assert {"affect/py.typed", "tfrecords_tools/py.typed", "affect/evaluation/report.html.j2"} <= names
+    assert {
+        "affect/py.typed",
+        "tfrecords_tools/py.typed",
+        "affect/evaluation/reporting/report.html.j2",
+        "affect/evaluation/introspection/analysis.html.j2",
+    } <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"affect", "tfrecords_tools"}
     assert wheel.name == f"affect-{affect.__version__}-py3-none-any.whl"
     assert dict(parser["console_scripts"]) == {name: f"{module}:command" for name, module in COMMANDS.items()}

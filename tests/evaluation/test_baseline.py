@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from affect.data.features import FeatureTable, write_features
 from affect.data.manifest import read_manifest
@@ -182,8 +183,6 @@ def without_video(data_dir, folder, names):
                 fields[name] = fields[name][:0]
 
     def change_entry(entry):
-        from msgspec.structs import replace
-
         return replace(entry, has_video=False, faces_found=0) if entry.name in names else entry
 
     return rewrite_shards(data_dir, folder, change, change_entry)
@@ -221,7 +220,26 @@ def test_a_corpus_without_video_gives_the_audio_system_and_says_what_is_missing(
     run_quick(records, output_dir)
     assert set(read_baseline(output_dir).systems) == {"audio"}
     assert (output_dir / "features_elsewhere/manifest.json").is_file()
-    assert "no geometric system: train or dev has no video with labels" in capsys.readouterr().out
+    assert "no geometric system: train or dev has no faces with labels" in capsys.readouterr().out
+
+
+def test_video_in_which_no_face_is_found_on_dev_gives_the_audio_system_and_says_so(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    def without_faces(entry, fields):
+        if entry.partition == "dev":
+            fields["face_found"] = np.zeros_like(fields["face_found"])
+
+    records = rewrite_shards(
+        data_dir,
+        tmp_path / "records",
+        without_faces,
+        lambda entry: replace(entry, faces_found=0) if entry.partition == "dev" else entry,
+    )
+    ours(monkeypatch, ("handcrafted_audio", "handcrafted_appearance", "handcrafted_geometric"))
+    run_quick(records, tmp_path / "out")
+    assert set(read_baseline(tmp_path / "out").systems) == {"audio", "trivial"}
+    assert "no appearance system: train or dev has no faces with labels" in capsys.readouterr().out
 
 
 def test_a_rerun_replaces_the_systems_and_removes_those_that_do_not_exist_any_more(

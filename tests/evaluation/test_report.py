@@ -59,7 +59,7 @@ def test_report_is_self_contained_and_says_synthetic(evaluated):
     assert page.count("<svg") == 1 + 2 + 1  # training curves, two test recordings, their scatter
     assert not re.search(r'(src|href)="(?!#)', page)
     metrics = json.loads((evaluated / "eval/test/metrics.json").read_text())
-    assert f"{metrics['postprocessed']['arousal']['ccc_pooled']:.3f}" in page
+    assert f"{metrics['postprocessed']['arousal']['ccc_pooled']:.3f}".replace("-", "−") in page
 
 
 def test_after_new_weights_old_test_scores_are_left_out_and_named(scored, capsys):
@@ -78,7 +78,7 @@ def test_after_new_weights_old_test_scores_are_left_out_and_named(scored, capsys
     # After the evaluation that the remark asks for, they are back.
     assert call_main(eval_command, f"--run_dir={scored}", "--partitions=test") == 0
     assert shown_partitions(page) == ["dev", "test"]
-    assert "left out" not in capsys.readouterr().out + page.read_text()
+    assert "is left out" not in capsys.readouterr().out + page.read_text()
 
 
 def test_after_new_weights_alone_nothing_is_reported(scored, tmp_path):

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from sklearn.linear_model import Ridge
 
+from affect.errors import UserError
+
 RIDGE = 1e-8
 
 
@@ -79,7 +81,7 @@ def fit_fusion(systems: Sequence[str], predicted: np.ndarray, present: np.ndarra
       gold: [frames], one dimension.
 
     Raises:
-      ValueError: a system predicts no development frame.
+      UserError: a system predicts no development frame.
     """
     models = []
     for size in range(len(systems), 0, -1):
@@ -91,7 +93,7 @@ def fit_fusion(systems: Sequence[str], predicted: np.ndarray, present: np.ndarra
                 weights = tuple(float(weight) for weight in line.coef_)
                 models.append(FusionModel(names, weights, float(line.intercept_), int(np.count_nonzero(frames))))
             elif size == 1:
-                raise ValueError(f"{systems[columns[0]]} predicts no development frame")
+                raise UserError(f"{systems[columns[0]]}: its features are missing in every frame of dev with labels")
     return LateFusion(tuple(systems), tuple(models))
 
 

@@ -57,7 +57,8 @@ def make_baseline(
     for feature_set in FEATURE_SETS:
         source = files.source(feature_set) if feature_set in possible else None
         if source is None:
-            remarks.append(f"no {feature_set.name} system: train or dev has no {feature_set.modality} with labels")
+            what = "faces" if feature_set.modality == "video" else "sound"
+            remarks.append(f"no {feature_set.name} system: train or dev has no {what} with labels")
             continue
         remarks += _left_out(feature_set, manifest)
         single[feature_set.name] = feature_set_system(feature_set, source, files, gold, grid, processes)
@@ -90,9 +91,12 @@ def _read_gold(data_dir: str | Path, manifest: Manifest) -> dict[str, np.ndarray
 
 
 def _can_be_trained(feature_set: FeatureSet, manifest: Manifest, gold: dict[str, np.ndarray]) -> bool:
-    """Returns whether train and dev both have a recording with labels and the modality of a set."""
+    """Returns whether train and dev both have a recording with labels and with the sound or the faces of a set."""
     return all(
-        any(entry.name in gold for entry in feature_set.recordings(manifest.partition(partition)))
+        any(
+            entry.name in gold and (feature_set.modality == "audio" or entry.faces_found)
+            for entry in feature_set.recordings(manifest.partition(partition))
+        )
         for partition in ("train", "dev")
     )
 
