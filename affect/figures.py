@@ -1,4 +1,4 @@
-"""The figures of TensorBoard and the report: predictions, learned filters and training curves, with matplotlib."""
+"""The figures of TensorBoard, the report and the analysis, with matplotlib."""
 
 import html
 import io
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 _INK, _GRID_COLOUR = "#24292e", "#c8cdd2"
 _GOLD_COLOUR, _PREDICTED_COLOUR, _RAW_COLOUR = "#8c9299", "#c0392b", "#7aa6c9"
-# In a page, text takes the colour of its surroundings, and curves those of the page's style sheet, if it has any.
+# In a page, text takes the colour of its surroundings; curves take colours of the page's style sheet, if it has any.
 _PAGE_COLOURS = {
     _INK: "currentColor",
     _GRID_COLOUR: f"var(--figure-grid, {_GRID_COLOUR})",
@@ -49,7 +49,7 @@ def prediction_over_gold(
       frame_rate_hz: frame rate of both.
       dimensions: names of the dimensions.
       title: shown above the figure.
-      raw: the same shape: the prediction before its post-processing, drawn behind it.
+      raw: the same shape; the prediction before post-processing, drawn behind the other curve. None draws none.
     """
     figure = Figure(figsize=(9, 1.6 * len(dimensions) + 0.5), layout="constrained")
     axes = figure.subplots(len(dimensions), 1, sharex=True, squeeze=False)[:, 0]
@@ -82,7 +82,7 @@ def training_curves(log: Mapping[str, Sequence[float]]) -> Figure:
     plots = figure.subplots(1, 3)
     for plot, name in zip(plots, ("loss", "ccc_arousal", "ccc_valence"), strict=True):
         epochs = np.arange(len(log[name])) + 1
-        mark = "o" if len(epochs) == 1 else ""  # a single epoch makes no line
+        mark = "o" if len(epochs) == 1 else ""  # a single epoch would draw no line
         plot.plot(epochs, log[name], "--", marker=mark, markersize=4, color=_GOLD_COLOUR, label="train")
         plot.plot(epochs, log[f"val_{name}"], marker=mark, markersize=4, color=_PREDICTED_COLOUR, label="dev")
         plot.set_title({"loss": "loss"}.get(name, name.replace("ccc_", "CCC, ")), fontsize=9)
@@ -121,7 +121,7 @@ def differences(
 
 @matplotlib.rc_context(_STYLE)
 def predicted_against_gold(predicted: np.ndarray, gold: np.ndarray, dimensions: Sequence[str]) -> Figure:
-    """Draws how often which prediction meets which gold standard: hexagons, one plot per dimension.
+    """Draws a two-dimensional histogram of predictions and gold standard in hexagons, one plot per dimension.
 
     Args:
       predicted: [frames, dimensions].
@@ -135,7 +135,7 @@ def predicted_against_gold(predicted: np.ndarray, gold: np.ndarray, dimensions: 
         zip(figure.subplots(1, len(dimensions), squeeze=False)[0], dimensions, strict=True)
     ):
         plot.plot((-1, 1), (-1, 1), color=_GOLD_COLOUR, linewidth=1.0)
-        # A prediction outside of [-1, 1] is counted at the edge.
+        # A prediction outside [-1, 1] is counted at the edge.
         plot.hexbin(
             gold[:, axis], np.clip(predicted[:, axis], -1.0, 1.0), gridsize=32, extent=(-1, 1, -1, 1), bins="log",
             mincnt=1, cmap=shades, linewidths=0.0,
@@ -213,18 +213,18 @@ def to_svg(figure: Figure, title: str, name: str) -> str:
 
     Args:
       figure: the figure.
-      title: says what the figure shows to readers who do not see it; may be any text.
+      title: the text alternative, which describes the figure to readers who cannot see it; may be any text.
       name: unique in the page: letters, digits and hyphens. All ids in the element begin with it.
     """
     buffer = io.StringIO()
-    # The salt makes the ids of equal figures equal; the threshold thins curves to what can be seen.
+    # The salt gives equal figures equal ids; the threshold drops points of curves that make no visible difference.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify_threshold": 0.5}):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
     text = buffer.getvalue()
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
-    # Hundredths of a point are not seen, but are a third of the page.
+    # Digits below hundredths of a point are invisible, but would make up a third of the page.
     text = re.sub(
         r"^(?:M|L|C) [-\d. ]+", lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), text, flags=re.MULTILINE
     )

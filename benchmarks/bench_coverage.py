@@ -1,10 +1,11 @@
 r"""Simulates how often 95 % intervals over few recordings cover the true CCC, for the intervals that eval.py prints.
 
-Recordings are drawn from a population in which speakers differ: in level and range of the gold standard, and in how
-well, how strongly and with what offset a system predicts them. Two systems share half of what makes a speaker easy. The
-true value is that of 400 000 recordings. Only the moments of a recording are drawn: the intervals need no more.
+Recordings are drawn from a population in which speakers differ: in level and range of the gold standard, and in the
+correlation, the range and the offset of a system's predictions. Two systems share half of the variance in how easy a
+speaker is to predict. The true value is that of 400 000 recordings. Only the moments of each recording are drawn,
+because the intervals depend on nothing else.
 
-Rows are methods: "printed" is `affect.evaluation.intervals` (percentiles widened as a t-interval), the others are
+Rows are methods: "printed" is `affect.evaluation.intervals` (percentiles where a t-interval would end), the others are
 alternatives: the plain percentile interval, BCa, and the symmetric studentised bootstrap with the jackknife's variance.
 Columns are the pooled CCC, the mean CCC per recording, and the differences of two systems in both; the number in
 brackets is the mean width. With 2000 samples, the standard error of a percentage is 0.5.
@@ -24,8 +25,9 @@ from affect.evaluation import intervals
 
 POPULATION = 400_000
 METHODS = ("printed", "percentile", "BCa", "studentised")
-# Typical correlation of each system with the gold standard and its spread (of Fisher's z); how much of the differences
-# in level between recordings is predicted; deviations of the gold standard's level and of the prediction's offset.
+# Typical correlation of each system with the gold standard, and its spread (in Fisher's z); which share of the
+# differences in level between recordings is predicted; deviations of the gold standard's level and of the prediction's
+# offset.
 SCENARIOS = {
     "arousal-like": {"correlations": (0.75, 0.65), "spread": 0.25, "tracked": 0.5, "level": 0.08, "offset": 0.05},
     "valence-like": {"correlations": (0.5, 0.4), "spread": 0.35, "tracked": 0.2, "level": 0.10, "offset": 0.06},
@@ -88,7 +90,7 @@ def _studentised(statistic: Statistic, drawn: np.ndarray) -> tuple[float, float]
     everything = np.arange(drawn.shape[1])
     value, error = statistic(everything), _jackknife_error(statistic, everything)
     errors = _jackknife_error(statistic, drawn)
-    usable = errors > 1e-9  # a sample of one recording, drawn again and again, has none
+    usable = errors > 1e-9  # a sample that repeats a single recording has no error
     ratios = np.abs(statistic(drawn[usable]) - value) / errors[usable]
     return tuple(value + error * np.quantile(ratios, 0.95) * np.array([-1.0, 1.0]))
 
@@ -105,7 +107,7 @@ def coverage(name: str, recordings: int, samples: int, resamples: int, methods: 
     Returns:
       By method and statistic, the share of intervals that cover the true value and their mean width.
     """
-    scenario, rng = SCENARIOS[name], np.random.default_rng(list(name.encode()))  # other samples in every scenario
+    scenario, rng = SCENARIOS[name], np.random.default_rng(list(name.encode()))  # different samples in every scenario
     everything = np.arange(POPULATION)
     truth = {name: float(one(everything)) for name, one in statistics_of(draw_sums(scenario, POPULATION, rng)).items()}
     results = {method: {name: [] for name in truth} for method in methods}
@@ -119,9 +121,9 @@ def coverage(name: str, recordings: int, samples: int, resamples: int, methods: 
 
 def define_flags() -> None:
     """Declares the flags of this command."""
-    flags.DEFINE_integer("recordings", 9, "Recordings of a sample.", lower_bound=2)
-    flags.DEFINE_integer("samples", 1000, "Simulated samples.", lower_bound=1)
-    flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples of each; eval.py takes 10 000.", lower_bound=100)
+    flags.DEFINE_integer("recordings", 9, "Recordings per sample.", lower_bound=2)
+    flags.DEFINE_integer("samples", 1000, "Number of simulated samples.", lower_bound=1)
+    flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples per sample; eval.py takes 10 000.", lower_bound=100)
     flags.DEFINE_list("methods", list(METHODS), f"Any of {', '.join(METHODS)}.")
     flags.DEFINE_list("scenarios", list(SCENARIOS), f"Any of {', '.join(SCENARIOS)}.")
 

@@ -1,7 +1,7 @@
 r"""Measures the time that the handcrafted features take, by kind, on the recordings of a data folder.
 
 Prints seconds for the acoustic part, for fitting the components of appearance, and for the visual part, per minute of
-recording and in total, and the peak of the memory. Fitting is done once, whatever the number of recordings.
+recording and for all recordings, and the peak memory. Fitting is done once, whatever the number of recordings.
 
 Example:
   python -m benchmarks.bench_features --data_dir=data/demo/records --protocol=quick --recordings=8
@@ -20,7 +20,7 @@ from affect.evaluation.handcrafted import CROP_STEPS, FeatureExtractor
 def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("data_dir", None, "Folder of the shards and their manifest.", required=True)
-    flags.DEFINE_enum("protocol", "quick", list(CROP_STEPS), "Which crops are looked at.")
+    flags.DEFINE_enum("protocol", "quick", list(CROP_STEPS), "Protocol of the features.")
     flags.DEFINE_integer("recordings", 8, "Recordings to measure; the first ones of the manifest.", lower_bound=1)
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     manifest = read_manifest(args.data_dir)
     extractor = FeatureExtractor(args.data_dir, manifest, args.protocol)
     entries = manifest.recordings[: args.recordings]
-    extractor.audio_tables(entries[0])  # compiles librosa's pitch tracker
+    extractor.audio_tables(entries[0])  # not timed: compiles librosa's pitch tracker
 
     started = time.perf_counter()
     components = extractor.fit_components()

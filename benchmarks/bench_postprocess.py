@@ -1,10 +1,9 @@
-r"""Measures the time to fit the post-processing, and what it does to test on many simulated corpora.
+r"""Measures the time to fit the post-processing, and its effect on the test CCC of simulated corpora.
 
-Time: the paper's chain alone, and everything that eval.py fits (paper, cautious, leave one out), for both dimensions
-of 9 recordings of 7500 frames, as in RECOLA. The chain alone must take less than 10 s on one core; otherwise the exit
-code is 3.
+Time: the paper's chain alone, and everything that eval.py fits (paper, cautious, leave-one-out estimate), for both
+dimensions of 9 recordings of 7500 frames, as in RECOLA. The exit code is 3 if the chain alone takes more than 10 s.
 
-Simulation: corpora of 5 recordings of 40 s and of 9 recordings of 5 minutes a partition. Their predictions need no
+Simulation: corpora with 5 recordings of 40 s or 9 recordings of 5 minutes per partition. Their predictions need no
 post-processing ("fine"), have a wrong gain and offset ("gain"), come 2 s early ("early") or are noisy ("noisy").
 Printed are the mean change of the test CCC against the raw prediction, in how many corpora it fell by more than .002,
 and the mean error of the leave-one-out estimate. These corpora are synthetic.
@@ -65,7 +64,7 @@ def seconds(fitted: Callable) -> float:
 
 
 def changes(kind: str, recordings: int, frames: int, corpora: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns by chain the change of the test CCC, and the leave-one-out estimate minus it, each [corpora]."""
+    """Returns by chain the change of the test CCC, and the error of the leave-one-out estimate, each [corpora]."""
     found: dict[str, list] = {"paper": [], "cautious": []}
     for seed in range(corpora):
         rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
-r"""Measures memory and speed of predictions with `context="recording"` over the length of a recording.
+r"""Measures memory and speed of predictions with `context="recording"` for recordings of different lengths.
 
 Writes one synthetic recording per length. Each is predicted in a process of its own, by a network with initial weights,
 and the process's peak memory is printed. If it grows by 10 % or more from the shortest to the longest recording, the
-exit code is 3. With `--recordings` above 1, that many recordings of the length run side by side.
+exit code is 3. `--recordings` sets how many recordings of each length are predicted together.
 
 Example:
   python -m benchmarks.bench_whole_recording --minutes=5,60
@@ -36,7 +36,7 @@ def measured(data_dir: Path, modality: str) -> dict[str, float]:
 
 
 def measure_here(data_dir: str, modality: str) -> None:
-    """Predicts in this process and prints what it took; Linux counts its peak memory in KiB."""
+    """Predicts in this process and prints memory and time; Linux gives the peak memory in KiB."""
     from affect.data.dataset import open_data
     from affect.evaluation.predictions import predict
     from affect.models.network import build_network
@@ -89,7 +89,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("recordings", 1, "Recordings of each length.", lower_bound=1)
     flags.DEFINE_enum("preset", "demo", list(PRESETS), "Preset of the networks.")
     flags.DEFINE_string("work_dir", None, "Folder for the temporary shards; by default that of the system.")
-    flags.DEFINE_string("measure", None, "Only measures the shards of this folder; used internally.")
+    flags.DEFINE_string("measure", None, "Folder of shards to measure in this process; used internally.")
 
 
 def command() -> None:

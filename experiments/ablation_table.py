@@ -1,7 +1,6 @@
 """Scores of trained variants, compared with the first one, as JSON and as Markdown.
 
-All scores are pooled CCCs after the post-processing that the evaluation has chosen, with the intervals over recordings
-of `affect.evaluation.intervals`.
+All scores are pooled CCCs after the chosen post-processing, with the intervals of `affect.evaluation.intervals`.
 """
 
 from dataclasses import dataclass
@@ -42,8 +41,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
       value: value of the setting.
       seed: `train.seed` of the run.
       run: its run folder, relative to the folder of the tables.
-      updates: updates of the weights in the whole training.
-      scores: by partition and dimension; without the partitions whose labels are not known.
+      updates: number of weight updates in the whole training.
+      scores: by partition and dimension; partitions without labels are left out.
     """
 
     value: str
@@ -77,11 +76,11 @@ class Trained:
         Args:
           run: the run folder.
           seed: its `train.seed`.
-          partitions: those with scores.
-          relative_to: folder above the run folder.
+          partitions: the partitions with scores.
+          relative_to: folder above the run folder; the attribute `run` is relative to it.
 
         Raises:
-          UserError: a partition has no scores of the run's present weights, or a file is damaged.
+          UserError: a partition has no scores of the run's current weights, or a file is damaged.
         """
         current, remarks = scores_that_belong_together(run)
         if not set(partitions) <= current.keys():
@@ -103,8 +102,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
       epochs, batch_size: of every run.
       synthetic: whether the corpus is synthetic.
       recordings: number of scored recordings by partition.
+      faceless_shares: share of their frames in which no face was found, by partition; empty for an audio network.
       ablations: the tables by the name of the ablation.
-      left_out: why others were not done, by name.
+      left_out: the reason for each ablation that was not done, by its name.
     """
 
     preset: str
@@ -113,6 +113,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
     synthetic: bool
     recordings: dict[str, int]
+    faceless_shares: dict[str, float] = {}
     ablations: dict[str, AblationTable]
     left_out: dict[str, str] = {}
 
@@ -124,13 +125,17 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
             lines += ["**Synthetic corpus**: these numbers say nothing about recordings of people.", ""]
         lines += [
             f"Preset {self.preset}, {self.modality}; epochs: {self.epochs}; windows per update: {self.batch_size}, "
-            "whatever their length, so longer windows get fewer updates.",
+            "whatever their length, so longer windows get fewer updates. "
+            "All networks are evaluated in the same windows.",
             "",
             f"CCC pooled over recordings ({recordings}), after post-processing, with 95 % intervals over recordings. "
             "Differences are to the first value with the same seed; p is from the sign-flip test over recordings.",
         ]
         for name, table in self.ablations.items():
             lines += ["", f"## {name}", "", *_markdown_rows(table)]
+        if self.faceless_shares:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in self.faceless_shares.items())
+            lines += ["", f"Frames without a face: {shares}."]
         lines += ["", *(f"{name} is left out: {reason}." for name, reason in self.left_out.items())]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -139,7 +144,8 @@ def compare(variants: list[tuple[str, list[Trained]]]) -> list[Row]:
     """Returns a row for each run.
 
     Args:
-      variants: value of the setting and one run per seed, in the same order of seeds; the first one is the reference.
+      variants: for each value of the setting, the value and one run per seed, in the same order of seeds; the first
+        variant is the reference.
     """
     (_, references), *_ = variants
     return [

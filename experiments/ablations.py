@@ -1,11 +1,12 @@
-r"""Trains a network again with one setting changed, as the paper's ablations do, and compares the scores.
+r"""Trains a network again with one setting changed, as in the paper's ablations, and compares the scores.
 
     sequence_length    data.window_frames     150 (the paper's 6 s), 70, 300 frames of a training window
     objective          train.objective        ccc, mse (mean squared error)
     initial_weights    train.video_weights    the given weights of the ResNet-50, none (random)
 
-A batch keeps its number of windows, as in the paper: with longer windows an epoch has fewer updates, and the table says
-how many there were. All evaluation is the same: best weights by dev CCC, eval.py's context and post-processing.
+All runs have the same number of windows per update, as in the paper: with longer windows an epoch has fewer updates,
+and the table says how many there were. All runs are evaluated alike: best weights by dev CCC, eval.py's default context
+and post-processing.
 
     runs/ablations/
       base/seed0/                  run folder with the settings of the preset and of --set
@@ -13,7 +14,7 @@ how many there were. All evaluation is the same: best weights by dev CCC, eval.p
       ablations.json               CCC with 95 % intervals, and differences to the first variant of each ablation
       ablations.md                 the same as tables, which are also printed
 
-The same command, given again, continues an interrupted training and repeats nothing that is finished.
+Repeating the command continues an interrupted training and skips what is finished.
 
 Example:
   python -m experiments.ablations --preset=demo --data_dir=data/demo/records --output_dir=runs/ablations
@@ -29,6 +30,8 @@ from affect import cli
 from affect.config import MODALITIES, Experiment, override
 from affect.data.manifest import Manifest
 from affect.errors import UserError
+from affect.evaluation.chain import read_fitted_chains
+from affect.evaluation.options import EvaluationOptions
 from affect.evaluation.scores import scores_that_belong_together
 from affect.learning.multi_run import TrainingPlan, train_plan
 from affect.learning.options import RunOptions, TensorBoardOptions
@@ -37,7 +40,7 @@ from affect.runs import RunFolder
 from affect.storage import absolute, local_folder, write_bytes, write_json
 from experiments.ablation_table import AblationTable, Results, Trained, compare
 
-# The setting of each ablation and its values, the paper's first: the others are compared with it.
+# The setting of each ablation and its values. The first one is the paper's; the others are compared with it.
 SETTINGS = {
     "sequence_length": ("data.window_frames", ("150", "70", "300")),
     "objective": ("train.objective", ("ccc", "mse")),
@@ -66,8 +69,8 @@ class AblationPlan:
 
     Attributes:
       preset: name of the base preset.
-      modality: "audio", "video" or "audiovisual", which is trained without the unimodal networks before it.
-      settings: assignments `section.field=value` that hold for all runs, the data folder among them.
+      modality: "audio", "video" or "audiovisual", which is trained without training unimodal networks first.
+      settings: assignments `section.field=value` that apply to all runs, the data folder among them.
       output_dir: parent of the run folders.
       names: the ablations, in the order of the table.
       seeds: number of runs of each variant, with consecutive seeds from `train.seed` on.
@@ -87,7 +90,7 @@ class AblationPlan:
         return override(get_preset(self.preset, self.modality), [*self.settings, *more])
 
     def variants(self) -> dict[str, list[Variant]]:
-        """Returns the variants of each ablation that can be done, by its name.
+        """Returns the variants of each possible ablation, by its name.
 
         Raises:
           UserError: an unknown preset or setting, or a value out of range.
@@ -118,11 +121,11 @@ class AblationPlan:
 
 
 def run_ablations(plan: AblationPlan) -> Results:
-    """Trains and evaluates what is not there yet; writes `ablations.json` and `ablations.md`.
+    """Trains and evaluates all runs that are not finished; writes `ablations.json` and `ablations.md`.
 
     Raises:
-      UserError: nothing is left to compare, the settings or the data do not fit, a recording is shorter than a training
-        window, or a folder holds other runs.
+      UserError: none of the ablations can be done, the settings or the data are invalid, a recording is shorter than a
+        training window, or a folder holds other runs.
     """
     variants = plan.variants()
     left_out = {name: reason for name in plan.names if (reason := plan.reason_against(name))}
@@ -154,6 +157,11 @@ def run_ablations(plan: AblationPlan) -> Results:
         batch_size=experiment.train.batch_size,
         synthetic=manifest.synthetic,
         recordings={name: sum(entry.has_labels for entry in manifest.partition(name)) for name in partitions},
+        faceless_shares={
+            name: metrics.faceless_share
+            for name, metrics in next(iter(done.values())).metrics.items()
+            if metrics.faceless_share is not None
+        },
         ablations=tables,
         left_out=left_out,
     )
@@ -185,7 +193,7 @@ def _open_data(plan: AblationPlan, variants: dict[str, list[Variant]]) -> Manife
 def _train_and_evaluate(
     plan: AblationPlan, variant: Variant, seed: int, manifest: Manifest, partitions: list[str]
 ) -> Trained:
-    """Trains, continues or only reads one run, and evaluates it unless its scores are those of its weights."""
+    """Trains or continues one run if it is not finished, and evaluates it unless its scores are up to date."""
     from affect.evaluation.evaluate import evaluate
 
     run = RunFolder(plan.output_dir / variant.folder / f"seed{seed}")
@@ -194,8 +202,11 @@ def _train_and_evaluate(
     options = RunOptions(tensorboard=TensorBoardOptions(picture_epochs=0), allow_faceless=plan.allow_faceless)
     train_plan(TrainingPlan(plan.preset, plan.modality, settings, run.path), options)
     scored = [name for name in partitions if any(entry.has_labels for entry in manifest.partition(name))]
-    if not set(scored) <= scores_that_belong_together(run)[0].keys():
-        evaluate(run.path, partitions)
+    # Someone may have evaluated the run with other options meanwhile; all runs are compared with the default ones.
+    wanted, scores = EvaluationOptions(), scores_that_belong_together(run)[0]
+    same = [one for one in scores if (scores[one].chosen, scores[one].context) == (wanted.postprocess, wanted.context)]
+    if not set(scored) <= set(same) or read_fitted_chains(run.chains).statistics != wanted.statistics:
+        evaluate(run.path, partitions, options=wanted)
     return Trained.read(run, seed, scored, plan.output_dir)
 
 
@@ -208,9 +219,9 @@ def define_flags() -> None:
     flags.DEFINE_enum("preset", "paper", list(PRESETS), "Base preset; --set overrides single settings of it.")
     flags.DEFINE_enum(
         "modality", "audio", MODALITIES,
-        "Inputs of the network. An audiovisual one is trained at once, without networks of one modality before it.",
+        "Inputs of the network. An audiovisual one is trained without training unimodal networks first.",
     )  # fmt: skip
-    flags.DEFINE_list("only", list(SETTINGS), "The ablations to do, separated by commas.")
+    flags.DEFINE_list("only", list(SETTINGS), "Ablations to run, separated by commas.")
     flags.DEFINE_string(
         "video_weights", None,
         "Initial weights of the ResNet-50 in all runs but the random one: a Keras .h5 file without the top layer, or "

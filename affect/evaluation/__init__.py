@@ -1,1 +1,1 @@
-"""Evaluates trained networks: predictions, post-processing, scores, reports."""
+"""Predictions, post-processing, scores, handcrafted systems, analyses and reports."""

@@ -2,17 +2,18 @@ r"""Shows which gates and cells of a network's LSTMs follow prosody, and what it
 
     runs/audio/analysis/
       analysis.h5       <recording>/<layer>/{input,forget,candidate,output,cell}, float32 [frames, units], and
-                        <recording>/prosody/{rms_energy,rms_range,loudness,f0}, float32 [frames]
+                        <recording>/prosody/{rms_energy,rms_range,loudness,f0}, float32 [frames], and
+                        correlations/{activations,rms_energy,...}, of every activation with every feature
       analysis.json     the best activations per feature, their correlations per recording, and two controls
       activations.png   the best activation of each feature over the same seconds of the first recording
       filters.png       the filters of the first audio convolution, sorted by centre frequency
       analysis.html     the table and both pictures in one file
 
-Correlations with prosody need the sound of the recordings, also if the network only sees their video, and librosa (pip
-install "affect[baseline]"). The paper reports such correlations in its section on gate activations.
+Correlations with prosody need librosa (pip install "affect[baseline]") and the sound of the recordings, even if the
+network takes only video. The paper reports such correlations in its section on gate activations.
 
-Activations are computed and written in constant memory; the sound of one recording at a time is held, about 12 MiB a
-minute.
+Activations are computed and written in constant memory. The sound of one recording at a time is in memory, which takes
+about 12 MiB per minute of sound.
 
 Example:
   python -m affect.evaluation.analysis --run_dir=runs/audio --output_dir=runs/audio/analysis
@@ -60,15 +61,15 @@ def analyse(
     max_recordings: int | None = None,
     untrained: bool = True,
 ) -> Analysis:
-    """Analyses a trained run and writes the folder that is described above.
+    """Analyses a trained run and writes the folder described above.
 
     Args:
       run_dir: the run folder.
       output_dir: folder to write; an earlier analysis is replaced.
       partition: whose recordings to analyse; they need no labels.
-      data_dir: folder of the shards, if it is not that of the training.
-      max_recordings: analyses only the first so many recordings.
-      untrained: whether to compute the second control, which takes as long again.
+      data_dir: folder of the shards; None takes that of the training.
+      max_recordings: analyses only this many recordings, the first ones of the partition; None analyses all.
+      untrained: whether to compute the control with random weights, which doubles the time.
 
     Raises:
       UserError: the run or its data does not exist, the partition is empty, librosa is missing, or the output folder
@@ -92,6 +93,8 @@ def analyse(
         with h5py.File(folder / "analysis.h5", "w") as file:
             _write_prosody(file, manifest, sound, prosody)
             found = _correlate(trained.network, experiment, manifest, entries, prosody, file)
+            if found is not None:
+                _write_correlations(file, found)
             control = None
             if untrained and found is not None:
                 keras.utils.set_random_seed(experiment.train.seed)
@@ -129,15 +132,15 @@ def _correlate(
     prosody: list[np.ndarray],
     file: h5py.File | None = None,
 ) -> Correlations | None:
-    """Returns the correlations of the recordings that have sound; None if no recording has.
+    """Returns the correlations of the recordings that have sound; None if none of them has.
 
     Args:
       network: the network.
       experiment: its experiment.
       manifest: manifest of the data folder.
       entries: the recordings.
-      prosody: one array for each of them that has sound.
-      file: where to write the activations of all of them; None does not write them.
+      prosody: one array for each recording that has sound.
+      file: where to write the activations of all recordings; None does not write them.
     """
     record = activation_recorder(network, experiment, manifest)
 
@@ -150,6 +153,15 @@ def _correlate(
                 pass
     sound = [entry for entry in entries if entry.has_audio]
     return correlations(((entry.frames, chunks(entry)) for entry in sound), prosody) if sound else None
+
+
+def _write_correlations(file: h5py.File, found: Correlations) -> None:
+    """Writes the correlation of every activation with every feature, not only of the best ones."""
+    group = file.create_group("correlations")
+    units = np.array(["/".join(map(str, unit)).encode() for unit in found.units])
+    group.create_dataset("activations", data=units, track_times=False)
+    for name, r in zip(FEATURES, found.pooled()[0], strict=True):
+        group.create_dataset(name, data=r.astype(np.float32), track_times=False)
 
 
 def _write_prosody(
@@ -168,7 +180,7 @@ def _pictures(
     manifest: Manifest,
     names: list[str],
 ) -> dict[str, Figure]:
-    """Returns the figures by the names of their files; the first recording stands for all of them."""
+    """Returns the figures by the names of their files; activations are drawn for the first recording only."""
     pictures, rows = {}, []
     for feature, found in best.items():
         if found.best and names[0] in found.best[0].per_recording:
@@ -210,12 +222,14 @@ def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
     flags.DEFINE_string("output_dir", None, "Folder to write; an earlier analysis in it is replaced.", required=True)
-    flags.DEFINE_enum("partition", "dev", PARTITIONS, "Partition whose recordings are analysed; it needs no labels.")
+    flags.DEFINE_enum("partition", "dev", PARTITIONS, "Partition to analyse; it needs no labels.")
     flags.DEFINE_string(
         "data_dir", None,
-        "Folder of the shards, if they have moved since training, or are other ones; may be s3://, http:// or gs://.",
+        "Folder of the shards; the default is that of the training. May be s3://, http:// or gs://.",
     )  # fmt: skip
-    flags.DEFINE_integer("max_recordings", None, "Analyse only the first so many recordings.", lower_bound=1)
+    flags.DEFINE_integer(
+        "max_recordings", None, "Number of recordings to analyse, from the first on; the default is all.", lower_bound=1
+    )
     flags.DEFINE_bool("untrained", True, "Also analyse the network with random weights, as a control.")
 
 

@@ -1,16 +1,16 @@
 r"""Trains and scores handcrafted systems on the same shards as the networks: the baseline of AVEC 2016.
 
-Features per frame, standardised, into LIBLINEAR's support vector regression; delay and complexity are chosen on dev;
-late fusion by linear regression. A trivial system, linear regression on loudness and brightness, is scored beside them.
-The protocols:
+Standardised features of every frame go into LIBLINEAR's support vector regression, whose delay and complexity are
+chosen on dev; linear regression fuses the systems of single feature sets. A trivial system, linear regression on
+loudness and brightness, is scored beside them. The protocols:
 
     avec     21 delays, 16 complexities, every crop; hours on a corpus of the size of RECOLA
     quick    4 delays, 4 complexities, every fifth crop; minutes, and not what AVEC did
 
     runs/baseline/
-      baseline.json                            protocol, versions, and of each system delay, complexity, fusion weights
-      features/                                handcrafted features, if the shards carry none; kept for the next time
-      audio/eval/{dev,test}/metrics.json       as of a run; with the paper's chain and with AVEC's own
+      baseline.json                            protocol, versions, and each system's delay, complexity, fusion weights
+      features/                                handcrafted features, if the shards carry none; reused by the next run
+      audio/eval/{dev,test}/metrics.json       as in a run folder, with scores after AVEC's own chain added
       {appearance,geometric,video,audiovisual,trivial}/...
 
 Example:
@@ -36,7 +36,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("protocol", "avec", PROTOCOLS, "AVEC 2016's steps, or a small grid for a demo.")
     flags.DEFINE_integer(
         "processes", 0,
-        "Complexities that are tried at the same time; 0: one per core for avec, 1 for quick. Each process needs up to "
+        "Complexities to try at the same time; 0: one per core for avec, 1 for quick. Each process needs up to "
         "1 GB on a corpus of the size of RECOLA.",
         lower_bound=0,
     )  # fmt: skip

@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 
 
 class DimensionFit(NamedTuple):
-    """All that is fitted on the development set for one dimension; see the functions of this module."""
+    """What is fitted on the development set for one dimension; see the functions of this module."""
 
     paper: PostProcessing
     cautious: PostProcessing
@@ -66,15 +66,15 @@ def fit_cautious(
 def leave_one_out(
     gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], frame_rate: float, statistics: Statistics = "partition"
 ) -> LeaveOneOut | None:
-    """Estimates what no chain, the paper's and the cautious one do on recordings that they were not fitted on.
+    """Estimates the pooled CCC on unseen recordings: without a chain, with the paper's, and with the cautious one.
 
     Each recording is post-processed by chains that were fitted on the others; for the cautious chain this includes the
     choice of its steps, which is made without the recording (nested cross-validation). Arguments and errors as in
     `fit_cautious`.
 
     Returns:
-      The pooled CCCs; None if there are fewer than 3 recordings. With exactly 3, the cautious chain sees 2 at a time,
-      keeps no step, and its estimate is the raw one.
+      The pooled CCCs; None if there are fewer than 3 recordings. With exactly 3, the cautious chain is fitted on 2 at a
+      time and keeps no step, so its estimate equals the raw CCC.
     """
     return _Fits(DevelopmentSet(gold, predicted, frame_rate, statistics)).leave_one_out()
 
@@ -107,7 +107,7 @@ class _Fits:
         return LeaveOneOut(*(moments.ccc().item() for moments in (raw, *map(Moments.stacked, (paper, cautious)))))
 
     def _left_out(self, recordings: tuple[int, ...], steps: tuple[str, ...]) -> Moments:
-        """Returns the moments of each recording after these steps, fitted on the other ones."""
+        """Returns the moments of each recording after these steps, fitted on the other recordings."""
         return Moments.stacked(
             [
                 self.development.moments(self._every_choice(_without(recordings, held_out))[steps], [held_out])

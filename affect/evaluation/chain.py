@@ -27,12 +27,12 @@ Statistics = Literal["partition", "recording"]
 class PostProcessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A fitted chain; the default values change nothing.
 
-    The paper does not say over what the mean and the deviation of centring and scaling are taken. There are two
+    The paper does not say over which frames centring and scaling take the mean and the deviation. There are two
     readings, and a chain holds the values of one of them:
 
     - the partition: the development set's `offset`, `gain` and `centre` are constants for every recording;
     - each recording: its own mean and deviation are replaced by those of the development set's gold standard,
-      `recording_mean` and `recording_deviation`. This needs the whole recording, but none of its gold standard.
+      `recording_mean` and `recording_deviation`. This needs the whole recording, but not its gold standard.
 
     Attributes:
       frame_rate: frame rate in Hz of the signals that the chain was fitted on.
@@ -41,9 +41,9 @@ class PostProcessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       gain: factor on the distance from `centre`, at least 0 (scaling).
       centre: mean of the development predictions after centring.
       shift_frames: number of frames by which the prediction is delayed; its first value fills the gap.
-      recording_mean: the mean that every recording gets (centring per recording); None: not used.
-      recording_deviation: the standard deviation that every recording gets, at least 0 (scaling per recording); None:
-        not used. A constant prediction stays constant.
+      recording_mean: the mean that every recording gets (centring per recording); None if not used.
+      recording_deviation: the standard deviation that every recording gets, at least 0 (scaling per recording); None
+        if not used. A constant prediction stays constant.
 
     Raises:
       ValueError: a value outside these ranges, one that is not finite, or values of both readings.
@@ -103,7 +103,7 @@ class PostProcessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, text: str) -> "PostProcessing":
-        """Reads the output of `to_json`, also of versions without the statistics of each recording.
+        """Reads the output of `to_json`, even of versions without the statistics of each recording.
 
         Raises:
           UserError: the text is not JSON, or a field is missing, unknown or out of range.
@@ -112,9 +112,9 @@ class PostProcessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeaveOneOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to expect on unseen recordings: pooled CCC of one dimension on recordings that were not fitted on.
+    """What to expect on unseen recordings: pooled CCC of one dimension, each recording left out of the fit in turn.
 
-    Each development recording is post-processed by a chain that was fitted on the other ones
+    Each development recording is post-processed by a chain that was fitted on the others
     (`affect.evaluation.cautious.leave_one_out`).
 
     Attributes:
@@ -132,11 +132,11 @@ class FittedChains(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The content of a run's `eval/chains.json`: every chain that was fitted on dev, by dimension.
 
     Attributes:
-      chosen: which of them post-processes the predictions; "none" leaves them as they are.
-      statistics: over what centring and scaling take mean and deviation, see `PostProcessing`.
+      chosen: which chain post-processes the predictions; "none" leaves them as they are.
+      statistics: over which frames centring and scaling take mean and deviation, see `PostProcessing`.
       paper: the chains of `affect.evaluation.postprocess.fit`.
       cautious: the chains of `affect.evaluation.cautious.fit_cautious`.
-      leave_one_out: what the chains do on recordings that they were not fitted on; None with fewer than 3 recordings.
+      leave_one_out: what to expect on unseen recordings; None with fewer than 3 recordings.
     """
 
     chosen: Literal["paper", "cautious", "none"] = "paper"
@@ -183,7 +183,7 @@ def delay(signal: np.ndarray, frames: int) -> np.ndarray:
 
 
 def median(signal: np.ndarray, frames: int) -> np.ndarray:
-    """Filters a signal [frames] by the median of a window of an odd number of frames; the edges repeat their value."""
+    """Filters a signal [frames] by the median over an odd number of frames; the first and last values are repeated."""
     return signal if frames <= 1 else median_filter(signal, size=frames, mode="nearest")
 
 

@@ -1,4 +1,4 @@
-"""Paired comparison of an evaluated run with other ones, or with the systems of the baseline, on the same recordings.
+"""Paired comparison of an evaluated run with other runs or with handcrafted systems, on the same recordings.
 
 RUN_DIR/eval/{train,dev,test}/comparison_{name}.json   `RunComparison`, for each system that the run is compared with
 """
@@ -26,8 +26,9 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
       first, second: the two systems.
       partition: "train", "dev" or "test".
-      synthetic: whether the scores of one of them come from a synthetic corpus.
+      synthetic: whether the scores of either system come from a synthetic corpus.
       ccc: the differences by dimension, each system with its chosen post-processing.
+      evaluated: how each system was evaluated: post-processing, context, recordings, share of frames without a face.
     """
 
     first: str
@@ -35,6 +36,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     partition: str
     synthetic: bool
     ccc: dict[str, PairedComparison]
+    evaluated: tuple[str, str] = ("", "")
 
     def lines(self) -> list[str]:
         """Returns the comparison as a plain-text table."""
@@ -44,6 +46,9 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
         lines = [
             f"{corpus}{self.partition}, {recordings} recordings: CCC of {self.first} minus CCC of {self.second}",
             f"  {'':<24}{'difference':>12}{'95 % interval':>20}{'p (sign flips)':>16}",
+        ]
+        lines += [
+            f"  {name}: {how}" for name, how in zip((self.first, self.second), self.evaluated, strict=True) if how
         ]
         labels = [f"{name}, {label}" for name in DIMENSIONS for label in _LABELS.values()]
         lines += [_line(*pair) for pair in zip(labels, differences, strict=True)]
@@ -58,10 +63,10 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class ScoredSystem:
-    """The scores of one partition of a run folder, or of a system of the baseline, and the curves they belong to.
+    """The scores and the curves of one partition of a run, or of a handcrafted system.
 
     Attributes:
-      name: what tables call the system.
+      name: the system's name in tables.
       metrics: its scores.
       predictions: its curves, with the post-processing that was chosen.
     """
@@ -77,7 +82,7 @@ def read_system(folder: Path, partition: str, name: str = "") -> ScoredSystem:
     Args:
       folder: a run folder, or a folder of a system that `affect.evaluation.baseline` wrote.
       partition: "train", "dev" or "test".
-      name: of the system; empty takes that of the folder.
+      name: name of the system; empty takes that of the folder.
 
     Raises:
       UserError: the partition is not scored, or its scores are outdated or damaged.
@@ -92,7 +97,7 @@ def read_system(folder: Path, partition: str, name: str = "") -> ScoredSystem:
         raise UserError(f"{folder}: {reason}")
     metrics = scores[partition]
     if metrics.digests is None:
-        raise UserError(f"{run.evaluation(partition) / METRICS_NAME} does not tell its data; run eval.py again")
+        raise UserError(f"{run.evaluation(partition) / METRICS_NAME} does not name its data; run eval.py again")
     path = run.evaluation(partition) / HDF5_NAME
     curves, kind = read_curves(path), CURVE_OF[metrics.chosen]
     if kind not in curves:
@@ -112,7 +117,7 @@ def check_same_data(first: str, second: ScoredSystem, fingerprint: str, partitio
     Raises:
       UserError: the second system was scored on other data.
     """
-    assert second.metrics.digests is not None  # `read_system` has looked
+    assert second.metrics.digests is not None  # `read_system` has checked it
     if second.metrics.digests.data != fingerprint:
         raise UserError(
             f"{second.name} cannot be compared with {first}: its {partition} was scored on other data; evaluate both "
@@ -134,7 +139,12 @@ def compare_systems(first: ScoredSystem, second: ScoredSystem, partition: str) -
         raise UserError(f"{first.name} and {second.name}, {partition}: {error}") from error
     synthetic = bool(first.metrics.synthetic or second.metrics.synthetic)
     return RunComparison(
-        first=first.name, second=second.name, partition=partition, synthetic=synthetic, ccc=differences
+        first=first.name,
+        second=second.name,
+        partition=partition,
+        synthetic=synthetic,
+        ccc=differences,
+        evaluated=(_how_evaluated(first.metrics), _how_evaluated(second.metrics)),
     )
 
 
@@ -147,7 +157,7 @@ def write_comparison(run: RunFolder, comparison: RunComparison) -> Path:
 
 
 def distinct_names(folders: list[Path]) -> list[str]:
-    """Returns the last parts of each path, as many as it takes to tell the folders apart: "audio", or "demo/audio".
+    """Returns the shortest ends of the paths that tell the folders apart: "audio", or "demo/audio".
 
     Raises:
       UserError: a folder is named twice.
@@ -161,6 +171,17 @@ def distinct_names(folders: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]
+
+
+def _how_evaluated(metrics: Metrics) -> str:
+    """Returns for instance "post-processing paper, context window, 9 recordings, no face in 1.2% of the frames"."""
+    parts = [f"post-processing {metrics.chosen}"]
+    if metrics.context is not None:
+        parts.append(f"context {metrics.context}")
+    parts.append(f"{metrics.recordings} recordings")
+    if metrics.faceless_share is not None:
+        parts.append(f"no face in {metrics.faceless_share:.1%} of the frames")
+    return ", ".join(parts)
 
 
 def _line(label: str, difference: PairedDifference) -> str:

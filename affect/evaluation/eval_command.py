@@ -2,17 +2,17 @@ r"""Scores a trained run: predictions, post-processing fitted on dev, CCC and RM
 
     runs/audio/eval/
       postprocessing.json            median filter, centring, scaling and shift per dimension, fitted on dev
-      chains.json                    all chains that were fitted, and what they do on recordings they were not fitted on
-      dev/                           as for test; always written
+      chains.json                    all fitted chains, and what to expect of them on unseen recordings
+      dev/                           the same files as in test; always written
       test/metrics.json              scores with intervals, pooled and per recording; absent without labels
-      test/predictions/*.csv         time, arousal, valence and, where known, the gold standard; the network's output
+      test/predictions/*.csv         the network's output: time, arousal, valence and, where known, the gold standard
       test/predictions_postprocessed/*.csv
       test/predictions.h5            all of these curves in one file
       test/comparison_audio2.json    with --compare_to=runs/audio2: differences, their intervals and p-values
-      report.html                    predictions over gold, training curves, table of scores
-    runs/several/eval/seeds.json     of a folder that train.py --seeds wrote: mean and deviation of every score
+      report.html                    the report on this run, see `affect.evaluation.report`
+    runs/several/eval/seeds.json     for a folder that train.py --seeds wrote: mean and deviation of every score
 
-Intervals and tests are over recordings. Recordings without labels are predicted and not scored.
+Intervals and tests are over recordings. Recordings without labels are predicted but not scored.
 
 Example:
   python eval.py --run_dir=runs/audio --partitions=dev,test
@@ -37,32 +37,32 @@ from affect.storage import local_folder, write_json
 
 def define_flags() -> None:
     """Declares the flags of this command."""
-    flags.DEFINE_string("run_dir", None, "Folder of a trained run, or of several seeds of it.", required=True)
+    flags.DEFINE_string("run_dir", None, "Folder of a trained run, or that of train.py --seeds.", required=True)
     flags.DEFINE_list(
         "partitions", ["dev", "test"],
         "Partitions to score, separated by commas. Dev is evaluated in any case: the post-processing is fitted on it.",
     )  # fmt: skip
     flags.DEFINE_string(
         "data_dir", None,
-        "Folder of the shards, if they have moved since training, or are other ones; may be s3://, http:// or gs://.",
+        "Folder of the shards; the default is that of the training. May be s3://, http:// or gs://.",
     )  # fmt: skip
     flags.DEFINE_enum(
         "context", DEFAULT_CONTEXT, ["window", "recording"],
-        "Predict windows as in training, or whole recordings with the network's state carried along.",
+        "Predict windows of data.eval_window_frames, or whole recordings with the network's state carried along.",
     )  # fmt: skip
     flags.DEFINE_enum(
         "postprocess", "paper", list(CURVE_OF),
-        "Post-processing by which the run is judged: the paper's chain, only those of its steps that also help "
-        "recordings on which they were not fitted (cautious), or none. All three are scored in any case.",
+        "Post-processing by which the run is judged: the paper's chain, only those of its steps that also raise the "
+        "CCC of recordings left out of the fit (cautious), or none. All three are scored in any case.",
     )  # fmt: skip
     flags.DEFINE_enum(
         "postprocess_statistics", "partition", ["partition", "recording"],
         "Centre and scale by the mean and the deviation of all of dev, or of each recording.",
     )  # fmt: skip
-    flags.DEFINE_list("format", ["csv"], "csv (always written), avec (adds ARFF files as AVEC's), separated by commas.")
+    flags.DEFINE_list("format", ["csv"], "csv (always written), avec (adds AVEC's ARFF files), separated by commas.")
     flags.DEFINE_multi_string(
         "compare_to", [],
-        "Evaluated run, or system of the baseline (such as runs/baseline/audio), for a paired comparison on the last "
+        "Evaluated run, or handcrafted system (such as runs/baseline/audio), for a paired comparison on the last "
         "of --partitions; repeat the flag for several.",
     )  # fmt: skip
     flags.DEFINE_float(
@@ -105,7 +105,7 @@ def command() -> None:
 
 
 def _evaluate_run(run_dir: Path, others: list[Path], options: EvaluationOptions) -> dict[str, Metrics | None]:
-    """Evaluates and compares one run, writes its report, and prints all of it."""
+    """Evaluates and compares one run, writes its report, and prints the results."""
     # These import TensorFlow, which takes seconds: a wrong flag is reported before that.
     from affect.evaluation.compare_runs import compare_systems, distinct_names, read_system, write_comparison
     from affect.evaluation.evaluate import evaluate
@@ -157,14 +157,14 @@ def _report_seeds(
 
 
 def _require_labels(run_dir: Path, data_dir: str | None, partition: str, flag: str) -> None:
-    """Refuses a threshold or a comparison for scores that there cannot be, before hours of prediction."""
+    """Refuses a threshold or a comparison on a partition without labels, before hours of prediction."""
     data_dir = RunFolder(run_dir).read_config(data_dir).data.data_dir
     if not any(entry.has_labels for entry in read_manifest(data_dir).partition(partition)):
         raise UserError(f"--{flag}: {data_dir} has no labels in partition {partition}, the last of --partitions")
 
 
 def _require_comparable(run_dir: Path, others: list[Path], data_dir: str | None, partition: str) -> None:
-    """Refuses systems with which there can be no comparison, before hours of prediction."""
+    """Refuses systems that the run cannot be compared with, before hours of prediction."""
     from affect.evaluation.compare_runs import check_same_data, distinct_names, read_system
 
     names = distinct_names([run_dir, *others])
@@ -177,7 +177,7 @@ def _require_comparable(run_dir: Path, others: list[Path], data_dir: str | None,
 def _exit_code(partition: str, scores: list[Metrics | None]) -> int:
     """Returns 0, or 3 if the mean CCC of the partition (of all seeds) is below the threshold."""
     threshold = flags.FLAGS.fail_under_ccc
-    headlines = [one.headline() for one in scores if one is not None]  # `_require_labels` has looked: there are some
+    headlines = [one.headline() for one in scores if one is not None]  # not empty, see `_require_labels`
     cccs = [headline[name].ccc_pooled for headline in headlines for name in DIMENSIONS]
     mean = sum(cccs) / len(cccs)
     if mean < threshold:

@@ -2,7 +2,7 @@
 
 RUN_DIR/eval/
   postprocessing.json   the chosen chain of each dimension, fitted on dev
-  chains.json           `affect.evaluation.chain.FittedChains`: all chains, and what to expect of them elsewhere
+  chains.json           `affect.evaluation.chain.FittedChains`: all chains, and what to expect on unseen recordings
   {train,dev,test}/     scores and curves, see `affect.evaluation.partitions`
 """
 
@@ -37,14 +37,14 @@ class _TrainingData(msgspec.Struct):
 def evaluate(
     run_dir: Path, partitions: list[str], data_dir: str | None = None, options: EvaluationOptions | None = None
 ) -> dict[str, Metrics | None]:
-    """Evaluates a trained run; says so if the data are not those of its training.
+    """Evaluates a trained run; prints a remark if the data are not those of its training.
 
     Args:
       run_dir: the run folder; results are written into its `eval/`.
       partitions: any of "train", "dev" and "test". Dev is evaluated in any case, because the post-processing is fitted
         on it.
-      data_dir: folder of the shards, if it is not that of the training.
-      options: how to evaluate; None is the default of each option.
+      data_dir: folder of the shards; None takes that of the training.
+      options: how to evaluate; None takes the defaults.
 
     Returns:
       The content of `metrics.json` for each of `partitions`; None if no recording has labels.
@@ -114,7 +114,7 @@ def _predict_partitions(
 
 
 def _say_faceless_without_labels(entries: list[RecordingEntry]) -> None:
-    """Prints the shares of frames without a face of the recordings that are predicted and have no scores to say it."""
+    """Prints the shares of frames without a face for recordings without labels; for others, the scores hold them."""
     withheld = [entry for entry in entries if not entry.has_labels]
     if withheld:
         print(*FacelessShares.of(withheld).lines(f"{withheld[0].partition}, without labels"), sep="\n")

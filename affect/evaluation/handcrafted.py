@@ -1,26 +1,26 @@
-"""Handcrafted features of all recordings, computed from shards: the input of the AVEC 2016 baseline (PAPER.md 6a).
+"""Handcrafted features of all recordings, computed from shards: the input of the AVEC 2016 baseline.
 
     OUTPUT_DIR/
-      made_from.json           data, protocol and versions; the same again reuses the files, anything else replaces them
-      {recording}.h5           tables in the form of `affect.data.features`, as corpora ship them
+      made_from.json           data, protocol and versions; a rerun reuses the files only if all are the same
+      {recording}.h5           the tables, in the format of `affect.data.features`
 
 Every table has one row per frame; `times_secs` is the time of the frame's rating, (k + 1) / 25 s for frame k. Windows
-lie around the middle of the frame (see `functionals`). The tables of one recording:
+are centred on the middle of the frame (see `descriptors.functionals`). The tables of one recording:
 
     name                                 window   columns
-    handcrafted_audio.arousal            4 s      78 with librosa, 88 with opensmile: eGeMAPS, see `acoustic`
+    handcrafted_audio.arousal            4 s      eGeMAPS: 78 with librosa, 88 with opensmile
     handcrafted_audio.valence            6 s      the same
     handcrafted_appearance.arousal       6 s      component_K_mean and component_K_std for K = 1, 2, ...
     handcrafted_appearance.valence       4 s      the same
-    handcrafted_geometric.arousal        4 s      16: NAME_mean and NAME_std for the `NAMES` in `geometry`
+    handcrafted_geometric.arousal        4 s      16: NAME_mean and NAME_std for `descriptors.geometry.NAMES`
     handcrafted_geometric.valence        8 s      the same
 
-All values are finite. A recording without sound has no audio tables, one without video has only those. Appearance is
-computed only if faces were found in train, from which its components come. Frames without a face are interpolated
-between those with one; in a recording without any face, appearance and geometry are constant.
+All values are finite. A recording without sound has no audio tables, one without video has audio tables only.
+Appearance is computed only if faces were found in train, because its components are fitted there. Frames without a face
+are interpolated between frames with one; in a recording without any face, appearance and geometry are constant.
 
-Protocol "avec" looks at every crop and takes as many components as explain 98 % of the variance. "quick" looks at every
-fifth crop and takes at most 84 components. Geometry and sound are the same in both.
+Protocol "avec" uses every crop and as many components as explain 98 % of the variance. "quick" uses every fifth crop
+and at most 84 components. Geometry and sound are the same in both.
 """
 
 import importlib.metadata
@@ -48,7 +48,7 @@ from affect.evaluation.descriptors.functionals import (
     mean_and_std_columns,
 )
 
-FEATURES_VERSION = 1  # changes whenever equal data give other features
+FEATURES_VERSION = 1  # to be raised whenever the same data would give other features
 MADE_FROM = "made_from.json"
 CROP_STEPS = {"avec": 1, "quick": 5}
 MAX_COMPONENTS = {"avec": None, "quick": 84}  # 84 is the number with which AVEC's own features explain 98 %
@@ -56,7 +56,7 @@ AUDIO_WINDOW_SECS = {"arousal": 4.0, "valence": 6.0}
 APPEARANCE_WINDOW_SECS = {"arousal": 6.0, "valence": 4.0}
 GEOMETRIC_WINDOW_SECS = {"arousal": 4.0, "valence": 8.0}
 _LIBRARIES = ("numpy", "scipy", "pandas", "opencv-python-headless", "scikit-learn")
-# Volumes of crops of train that the components are fitted on: 82 MB of histograms.
+# The components are fitted on about this many volumes of crops from train: 82 MB of histograms.
 _SAMPLED_VOLUMES = 400
 
 
@@ -81,8 +81,8 @@ class MadeFrom(msgspec.Struct, frozen=True):
 def extract(data_dir: str | Path, output_dir: str | Path, protocol: str) -> None:
     """Writes the features of all recordings, or reuses them; see the module for the files.
 
-    Files of another run from the same data, with the same protocol and versions, are kept, also those of one that was
-    interrupted. Equal data give equal bytes. One recording is in memory at a time.
+    Files from an earlier run with the same data, protocol and versions are kept, even if that run was interrupted.
+    Equal data give equal bytes. One recording is in memory at a time.
 
     Args:
       data_dir: folder of the shards and their manifest; may be on an object store.
@@ -117,7 +117,7 @@ def extract(data_dir: str | Path, output_dir: str | Path, protocol: str) -> None
 
 
 def _start(folder: Path, made_from: MadeFrom) -> None:
-    """Empties the folder unless it was made from the same; a run that is killed here leaves the old or the new one."""
+    """Empties the folder unless `made_from.json` is the same; a run killed here leaves the old or the new folder."""
     storage.remove_leftovers(folder.parent, folder.name)
     if (folder / MADE_FROM).exists() and storage.read_json(folder / MADE_FROM, MadeFrom) == made_from:
         storage.remove_leftovers(folder)
@@ -133,8 +133,8 @@ class FeatureExtractor:
     Attributes:
       data_dir: folder of the shards.
       manifest: its manifest.
-      crop_step: every how many frames a crop is looked at.
-      max_components: number of components of appearance that is not exceeded; None sets no limit.
+      crop_step: distance in frames between the crops that are used.
+      max_components: upper limit on the number of appearance components; None sets no limit.
     """
 
     def __init__(self, data_dir: str | Path, manifest: Manifest, protocol: str):
@@ -182,7 +182,7 @@ class FeatureExtractor:
         return tables
 
     def fit_components(self) -> appearance.Components | None:
-        """Fits the components of appearance on volumes of train that are spread evenly; None if train has no faces."""
+        """Fits the components of appearance on evenly spread volumes of train; None if train has no faces."""
         entries = [entry for entry in self.manifest.partition("train") if entry.has_video and entry.faces_found]
         if not entries:
             return None
@@ -194,12 +194,12 @@ class FeatureExtractor:
         return appearance.Components.fit(np.stack(histograms), self.max_components) if len(histograms) > 1 else None
 
     def _sampled_histograms(self, entry: RecordingEntry, most: int) -> Iterator[np.ndarray]:
-        """Yields the mean histograms of at most so many volumes of crops with faces, spread evenly."""
+        """Yields the mean histograms of at most `most` volumes of crops with faces, spread evenly."""
         (found,) = self._read(entry, ("face_found",))
         faces = self._faces(found)
         starts = np.arange(0, len(faces) - appearance.VOLUME_CROPS + 1, appearance.VOLUME_CROPS)
         starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).astype(int))]
-        # A volume needs one crop more on either side, for the neighbours in time.
+        # A volume needs one more crop on either side, for the neighbours in time.
         around = starts[:, np.newaxis] + np.arange(-1, appearance.VOLUME_CROPS + 1)
         volumes = faces[np.clip(around, 0, len(faces) - 1)]
         frames = np.unique(volumes)
@@ -214,7 +214,7 @@ class FeatureExtractor:
         return uniform_filter1d(values, appearance.VOLUME_CROPS * self.crop_step, axis=0, mode="nearest")
 
     def _faces(self, found: np.ndarray) -> np.ndarray:
-        """Returns the frames whose crops are looked at and show a face, int [crops]."""
+        """Returns the frames whose crops are used: every `crop_step`-th one, if it shows a face, int [crops]."""
         looked_at = np.arange(0, len(found), self.crop_step)
         return looked_at[found[looked_at]]
 
@@ -239,7 +239,7 @@ class FeatureExtractor:
         return FeatureTable(names, times_secs, np.stack(values, axis=1))
 
     def _crops(self, entry: RecordingEntry, frames: np.ndarray) -> np.ndarray:
-        """Returns the crops of some frames, grey and reduced, uint8 [frames, SIZE, SIZE]; others are not decoded."""
+        """Returns the crops of some frames, grey and reduced, uint8 [frames, SIZE, SIZE]; only these are decoded."""
         wanted = np.zeros(entry.frames, bool)
         wanted[frames] = True
         wanted = tf.constant(wanted)

@@ -1,6 +1,6 @@
 """Intervals of the CCC over recordings, and the paired comparison of two systems on the same recordings.
 
-The recordings of a partition are the sample: another nine speakers would have given another score. Frames of one
+The recordings of a partition are the sample: nine other speakers would have given another score. Frames of one
 recording are not independent, so intervals are never taken over frames.
 
 Intervals are bootstrap intervals (`scipy.stats.bootstrap`): recordings are drawn with replacement, and the CCC of each
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 Interval = tuple[float, float]
 Signals = Sequence[np.ndarray]
 RESAMPLES = 10_000
-MIN_RECORDINGS = 5  # of 4, intervals cover the true value in about 87 % of all samples, of 5 in 92 %
+MIN_RECORDINGS = 5  # intervals over 4 cover the true value in about 87 % of all samples, over 5 in 92 %
 MAX_EXACT = 20
 _SEED = 0
-_CHUNK = 1 << 14  # ways to swap that are looked at together
+_CHUNK = 1 << 14  # ways to swap that are computed together
 _BATCH_VALUES = 1_000_000  # bounds the memory of a large partition
 _ROUNDING = 1e-12
 
@@ -53,7 +53,7 @@ class PairedDifference(msgspec.Struct, frozen=True):
       ci95: its 95 % interval over recordings; None with fewer than `MIN_RECORDINGS`.
       p_value: two-sided sign-flip test over recordings. It cannot be below 2 / 2^recordings.
       recordings: number of recordings.
-      exact: whether all sign flips were counted; else as many random ones as `RESAMPLES`.
+      exact: whether all sign flips were counted; otherwise `RESAMPLES` random ones were drawn.
     """
 
     difference: float
@@ -78,8 +78,8 @@ def ccc_intervals(gold: Signals, predicted: Signals) -> CCCIntervals:
       predicted: arrays of the same shapes.
 
     Returns:
-      Intervals within [-1, 1]; None with fewer than `MIN_RECORDINGS` recordings, of which no interval would cover the
-      true value as often as it says. Equal signals give equal intervals.
+      Intervals within [-1, 1]; None with fewer than `MIN_RECORDINGS` recordings, because they would cover the true
+      value too rarely. Equal signals give equal intervals.
     """
     sums, cccs = moment_sums(gold, predicted), _own_cccs(gold, predicted)
     return CCCIntervals(
@@ -152,15 +152,15 @@ def interval_over_recordings(
     Args:
       statistic: takes indices of recordings, [..., recordings], and returns the values of these samples, [...].
       recordings: how many there are.
-      limit: the statistic cannot exceed it on either side of 0.
-      resamples: number of samples that are drawn.
+      limit: bound of the statistic's absolute value.
+      resamples: number of bootstrap samples.
 
     Returns:
-      Its ends, within the limits; None with fewer than `MIN_RECORDINGS`.
+      The ends of the interval, clipped to the limit; None with fewer than `MIN_RECORDINGS`.
     """
     if recordings < MIN_RECORDINGS:
         return None
-    # Where the t-interval ends, as a quantile: two-sided, so that `bootstrap` gets it as its confidence.
+    # The ends of the t-interval in standard errors; as normal quantiles, they give the level that `bootstrap` takes.
     ends = np.sqrt(recordings / (recordings - 1)) * stats.t.ppf(0.975, recordings - 1)
     result = stats.bootstrap(
         (np.arange(recordings),),
@@ -181,27 +181,27 @@ def sign_flip_p_value(swapped: Callable[[np.ndarray], np.ndarray], recordings: i
     Args:
       swapped: takes float64 [flips, recordings], 1 where a recording's systems are swapped and else 0, and returns the
         differences, [flips].
-      recordings: up to `MAX_EXACT`, all ways to swap are counted.
+      recordings: their number; up to `MAX_EXACT`, all ways to swap are counted.
     """
     observed = abs(float(swapped(np.zeros((1, recordings)))[0])) - _ROUNDING
     if recordings > MAX_EXACT:
         swaps = np.random.default_rng(_SEED).integers(0, 2, (RESAMPLES, recordings)).astype(np.float64)
-        larger = np.count_nonzero(np.abs(swapped(swaps)) >= observed)
-        return float((larger + 1) / (RESAMPLES + 1)), False  # the observed one is one of the possible ones
-    # The other half of all ways swaps these back: the same differences with the opposite sign.
+        larger = int(np.count_nonzero(np.abs(swapped(swaps)) >= observed))
+        return float((larger + 1) / (RESAMPLES + 1)), False  # the observed assignment counts as one of the draws
+    # Half of all ways suffice: swapping exactly the other recordings gives the same difference with the opposite sign.
     total, larger = 1 << (recordings - 1), 0
     for start in range(0, total, _CHUNK):
         ways = np.arange(start, min(start + _CHUNK, total))
         swaps = ((ways[:, None] >> np.arange(recordings)) & 1).astype(np.float64)
-        larger += np.count_nonzero(np.abs(swapped(swaps)) >= observed)
+        larger += int(np.count_nonzero(np.abs(swapped(swaps)) >= observed))
     return larger / total, True
 
 
 def moment_sums(gold: Signals, predicted: Signals) -> np.ndarray:
-    """Returns what adds up over recordings, [recordings, 6]: frames, and sums of x, y, x^2, y^2 and xy.
+    """Returns sums that add up over recordings, [recordings, 6]: frames, x, y, x^2, y^2 and xy.
 
     x is the gold standard and y the prediction, both as distances from the mean of the gold standard over all
-    recordings: differences of sums would otherwise lose the digits of signals that vary little.
+    recordings; without that, differences of sums would lose the digits of signals that vary little.
     """
     moments = _moments(gold, predicted)
     origin = moments.pooled().gold_mean
@@ -214,7 +214,7 @@ def ccc_of_sums(sums: np.ndarray) -> np.ndarray:
     """Returns the pooled CCC, [...], of sums of moments, [..., 6]; 0 where a signal is constant."""
     _, x, y, xx, yy, xy = np.moveaxis(sums / sums[..., :1], -1, 0)
     variances = xx - x**2, yy - y**2
-    # Rounding gives constants a variance, of the size of 1e-16 times their square.
+    # Rounding gives constants a variance of about 1e-16 times their square.
     constant = (variances[0] <= _ROUNDING * xx) | (variances[1] <= _ROUNDING * yy)
     denominator = variances[0] + variances[1] + (x - y) ** 2
     return np.where(constant, 0.0, 2.0 * (xy - x * y) / np.where(constant, 1.0, denominator))

@@ -6,7 +6,7 @@ prediction from one correlation and two cumulative sums. A search over windows, 
 therefore reads the signals only once per window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,17 +35,17 @@ class Moments:
     covariance: np.ndarray
 
     @classmethod
-    def of(cls, gold: np.ndarray, versions: Sequence[np.ndarray]) -> "Moments":
-        """Returns the moments of one recording, gold [frames], and versions of its prediction, each [frames]."""
+    def of(cls, gold: np.ndarray, versions: Iterable[np.ndarray]) -> "Moments":
+        """Returns the moments of one recording: its gold standard and versions of its prediction, each [frames].
+
+        Only one version at a time is held.
+        """
         gold_mean, gold_centred = _centred(gold)
-        means, centred = zip(*(_centred(version) for version in versions), strict=True)
-        return cls._of_one(
-            gold_mean,
-            gold_centred,
-            np.array(means),
-            np.array([np.mean(version**2) for version in centred]),
-            np.array([np.mean(gold_centred * version) for version in centred]),
-        )
+        moments = []
+        for version in versions:
+            mean, centred = _centred(version)
+            moments.append((mean, np.mean(centred**2), np.mean(gold_centred * centred)))
+        return cls._of_one(gold_mean, gold_centred, *np.array(moments).T)
 
     @classmethod
     def of_delays(cls, gold: np.ndarray, predicted: np.ndarray, longest: int) -> "Moments":
@@ -136,7 +136,7 @@ def _fields(moments: Moments) -> tuple[np.ndarray, ...]:
 
 
 def _centred(signal: np.ndarray) -> tuple[float, np.ndarray]:
-    """Returns mean and deviations; adding to the first value keeps the deviations of constants at exactly 0."""
+    """Returns mean and deviations; a mean relative to the first value keeps the deviations of constants exactly 0."""
     mean = float(signal[0] + np.mean(signal - signal[0]))
     return mean, signal - mean
 
@@ -148,6 +148,6 @@ def _centred_rows(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _window_sums(signal: np.ndarray, frames: int) -> np.ndarray:
-    """Returns the sums of all windows of so many frames."""
+    """Returns the sums over all windows of `frames` frames."""
     sums = np.concatenate([[0.0], np.cumsum(signal)])
     return sums[frames:] - sums[:-frames]

@@ -15,8 +15,8 @@ class EvaluationOptions:
     """How a run is evaluated.
 
     Attributes:
-      context: "window" predicts windows as in training, independently of each other; "recording" carries the network's
-        state through the whole recording.
+      context: "window" predicts windows of `data.eval_window_frames`, independently of each other; "recording" carries
+        the network's state through each whole recording.
       postprocess: the chain by which the run is judged and whose curves are written: the paper's, the cautious one, or
         none. All are scored in any case.
       statistics: whether centring and scaling use the mean and the deviation of the whole partition (dev) or of each

@@ -1,4 +1,4 @@
-"""From the raw predictions of a partition to its chains, curves and files; for networks and baselines alike.
+"""Raw predictions of a partition flow in, its chains, curves and files flow out; for networks and handcrafted systems.
 
 EVAL_DIR/{train,dev,test}/metrics.json     `affect.evaluation.scores.Metrics`; absent without labels
 EVAL_DIR/{train,dev,test}/predictions...   see `affect.evaluation.prediction_files`
@@ -39,7 +39,7 @@ def fit_chains(
 
 
 def curves_of(raw: Sequence[Prediction], fitted: FittedChains) -> Curves:
-    """Returns the raw predictions, and the same after the paper's and after the cautious chain."""
+    """Returns the raw predictions, and the predictions after the paper's and after the cautious chain."""
     return {
         "raw": list(raw),
         "postprocessed": [apply_chains(prediction, fitted.paper) for prediction in raw],
@@ -54,7 +54,7 @@ def apply_chains(prediction: Prediction, chains: Mapping[str, PostProcessing]) -
 
 
 def with_faceless_shares(metrics: Metrics, entries: Sequence[RecordingEntry]) -> Metrics:
-    """Adds to the scores of a partition in how many frames of its labelled recordings no face was found."""
+    """Adds to the scores of a partition the share of frames without a face in its labelled recordings."""
     shares = FacelessShares.of([entry for entry in entries if entry.has_labels])
     return replace(metrics, faceless_share=shares.share, faceless_share_per_recording=shares.per_recording)
 
@@ -70,7 +70,7 @@ def write_partition(
     """Writes the folder of one partition, completely or not at all.
 
     Args:
-      folder: replaced if it exists; check that with `affect.storage.check_replaceable` before the work.
+      folder: replaced if it exists; check beforehand with `affect.storage.check_replaceable`.
       curves: what was predicted, see `curves_of`.
       metrics: the scores; None without labels.
       frame_rate_hz: frame rate of the curves.

@@ -1,10 +1,10 @@
 """Fits the post-processing chain of the paper (section 4.3) on the development set, for one dimension at a time.
 
-Gold standards and predictions of the development recordings flow in, a chain (`affect.evaluation.chain`) flows out,
+Gold standards and predictions of the development recordings flow in; a chain (`affect.evaluation.chain`) flows out,
 which is applied unchanged to test. The values of the steps are fitted one after the other: the median window, the mean,
-the deviation, the shift. A purely greedy chain goes wrong where a prediction is early: before the shift is known, a
-median filter may win by blurring, and scaling may lose because the correlation is still negative. Which steps are kept
-is therefore decided by the pooled CCC at the end of the chain.
+the deviation, the shift. Deciding greedily which steps to keep goes wrong where a prediction is early: before the shift
+is known, a median filter may win by blurring, and scaling may lose because the correlation is still negative. Which
+steps are kept is therefore decided by the pooled CCC at the end of the chain.
 """
 
 import itertools
@@ -36,11 +36,11 @@ def fit(
       gold: one [frames] array per recording, one dimension.
       predicted: arrays of the same shapes.
       frame_rate: frame rate of both, in Hz.
-      statistics: over what centring and scaling take the mean and the deviation of the predictions. "partition": over
+      statistics: over which frames centring and scaling take mean and deviation of the predictions. "partition": over
         the development set; the result is an offset and a gain, which are constants for every later recording.
         "recording": over each recording, so that all of them get the mean and the deviation of the development set's
-        gold standard. The second reading takes out how much a recording as a whole was predicted too high or too
-        low, and with it the true differences between recordings.
+        gold standard. The second reading removes errors in the level of a whole recording, and with them the true
+        differences between recordings.
 
     Returns:
       The chain. Its pooled CCC on these recordings is never below that of the raw prediction or of the greedy chain.
@@ -63,7 +63,7 @@ def median_windows(frame_rate: float, frames: int) -> list[int]:
 
 
 class DevelopmentSet:
-    """Development recordings of one dimension, on any selection of which chains can be fitted and scored quickly.
+    """Development recordings of one dimension; fits and scores chains quickly on any selection of them.
 
     Every median filter is computed once, and chains are scored by the moments of the recordings. Arguments and errors
     are those of `fit`.
@@ -84,7 +84,7 @@ class DevelopmentSet:
         self._longest_shift = round(MAX_SHIFT_SECS * frame_rate)
         self._filtered = Moments.stacked(
             [
-                Moments.of(one, [median(signal, window) for window in self._windows])
+                Moments.of(one, (median(signal, window) for window in self._windows))
                 for one, signal in zip(self._gold, self._predicted, strict=True)
             ]
         )
@@ -107,7 +107,8 @@ class DevelopmentSet:
           recordings: indices of the recordings to fit on.
 
         Returns:
-          The chain of each of the 16 subsets of `STEPS`; those without shift, median, centring and scaling come first.
+          The chain of each of the 16 subsets of `STEPS`; those without shift come first, among these those without
+          median, and so on for centring and scaling.
         """
         chains = {}
         for choice in itertools.product((False, True), repeat=4):

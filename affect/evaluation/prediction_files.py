@@ -26,13 +26,13 @@ from affect.errors import UserError
 from affect.evaluation.predictions import Curves, Prediction
 
 KINDS = ("raw", "postprocessed", "cautious", "avec")
-FORMATS = ("avec",)  # those that are written on request only
+FORMATS = ("avec",)  # written on request only
 HDF5_NAME = "predictions.h5"
 _GOLD = "gold"
 
 
 class StoredCurves(NamedTuple):
-    """The content of `predictions.h5`: the curves, the chosen kind of them, and their frame rate in Hz."""
+    """The content of `predictions.h5`: the curves, which kind of them is chosen, and their frame rate in Hz."""
 
     curves: Curves
     chosen: str
@@ -42,7 +42,7 @@ class StoredCurves(NamedTuple):
 def write_curves(
     folder: Path, curves: Curves, chosen: str, frame_rate_hz: float, formats: Collection[str] = ()
 ) -> None:
-    """Writes all files of the module's docstring; equal curves give equal bytes.
+    """Writes the files that the module's docstring lists; equal curves give equal bytes.
 
     Args:
       folder: an existing folder that has none of them yet.
@@ -84,7 +84,7 @@ def write_csv(prediction: Prediction, frame_rate_hz: float, path: Path) -> None:
 def write_arff(path: Path, recording: str, dimension: str, predicted: np.ndarray, frame_rate_hz: float) -> None:
     """Writes one curve [frames] in the format of AVEC's gold standard, with `frames + 1` rows.
 
-    AVEC's tables begin at t = 0, and our first frame ends at 0.04 s: the value at t = 0 repeats the first one. Times
+    AVEC's tables begin at t = 0, but our first frame ends at 0.04 s: the row at t = 0 repeats the first value. Times
     have two decimals, values six significant digits.
     """
     lines = [
@@ -107,8 +107,8 @@ def read_curves(path: Path) -> Curves:
 def read_predictions(path: Path) -> StoredCurves:
     """Reads `predictions.h5`; a recording without a gold standard has gold None.
 
-    The file may come from elsewhere, so it is read strictly: nothing is read that lies outside the file (HDF5 knows
-    links to other files), and never more than its size.
+    The file may come from an untrusted source, so links to other files, which HDF5 allows, are refused, and no more
+    values are read than its size allows.
 
     Raises:
       UserError: the file does not exist, is damaged, or is not one that `write_curves` writes.
@@ -134,8 +134,7 @@ def _check(curves: Curves, chosen: str) -> None:
 
 
 def _write_hdf5(path: Path, curves: Curves, chosen: str, frame_rate_hz: float) -> None:
-    # The order of creation is kept, because names would come back sorted otherwise (dev_10 before dev_2).
-    with h5py.File(path, "w", track_order=True) as file:
+    with h5py.File(path, "w") as file:
         file.attrs["frame_rate_hz"] = float(frame_rate_hz)
         file.attrs["dimensions"] = np.array([name.encode() for name in DIMENSIONS])
         file.attrs["chosen"] = np.bytes_(chosen.encode())
@@ -144,8 +143,10 @@ def _write_hdf5(path: Path, curves: Curves, chosen: str, frame_rate_hz: float) -
             if raw.gold is not None:
                 arrays[_GOLD] = raw.gold
             group = file.create_group(raw.recording)
+            # HDF5 sorts names (dev_10 before dev_2). Its own order of creation would put the time into the file.
+            group.attrs["index"] = index
             for name, values in arrays.items():
-                # Not compressed: the reader takes no more values than the file has bytes for.
+                # Not compressed, because the reader refuses arrays that are larger than the file.
                 group.create_dataset(name, data=np.asarray(values, np.float32), track_times=False)
 
 
@@ -160,14 +161,10 @@ def _read(file: h5py.File, size: int) -> StoredCurves:
         raise ValueError(f"its dimensions are {dimensions!r}")
     if not len(file):
         raise ValueError("it holds no recordings")
+    groups = {recording: _group(file, recording) for recording in file}
     chosen, unread, curves = chosen.decode(), size, {}
-    for recording in file:
-        if not is_recording_name(recording):
-            raise ValueError(f"{recording!r} is not a valid name of a recording")
-        group = _own(file, recording)
-        if not isinstance(group, h5py.Group):
-            raise ValueError(f"{recording} is not a group")
-        arrays = {}
+    for recording in sorted(groups, key=lambda recording: int(groups[recording].attrs["index"])):
+        group, arrays = groups[recording], {}
         for name in group:
             arrays[name] = _array(_own(group, name), f"{recording}/{name}", unread)
             unread -= arrays[name].nbytes
@@ -181,8 +178,18 @@ def _read(file: h5py.File, size: int) -> StoredCurves:
     return StoredCurves({kind: curves[kind] for kind in KINDS if kind in curves}, chosen, float(frame_rate_hz))
 
 
+def _group(file: h5py.File, recording: str) -> h5py.Group:
+    """Returns the group of a recording."""
+    if not is_recording_name(recording):
+        raise ValueError(f"{recording!r} is not a valid name of a recording")
+    group = _own(file, recording)
+    if not isinstance(group, h5py.Group):
+        raise ValueError(f"{recording} is not a group")
+    return group
+
+
 def _own(group: h5py.Group, name: str) -> Any:
-    """Returns a member that lies in this file, at this place: no link leads there."""
+    """Returns a member that is stored in this file under this name; links are refused."""
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name!r} is a link to another place")
     return group[name]

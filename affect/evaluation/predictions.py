@@ -1,6 +1,6 @@
 """Predictions of a trained network: one curve per recording.
 
-The network sees either a window at a time, as in training, or the whole recording with its state carried along.
+The network sees either a window at a time or the whole recording with its state carried along.
 """
 
 from dataclasses import dataclass
@@ -56,9 +56,9 @@ def predict(
       experiment: gives modality, windows, standardisation and label delay.
       manifest: manifest of the data folder.
       entries: the recordings, of any partitions.
-      context: "window" predicts windows of `data.eval_window_frames` frames independently: the sound before and after
-        one is not heard in it, and the LSTMs start anew. "recording" predicts each recording as one long window. Its
-        memory does not grow with the length of the recordings.
+      context: "window" predicts windows of `data.eval_window_frames` frames independently: the network hears no sound
+        outside the window, and the LSTMs start anew in each. "recording" predicts each recording as one long window,
+        in memory that does not grow with the length of the recordings.
 
     Returns:
       One `Prediction` per entry, in the order of the entries.
@@ -82,7 +82,7 @@ def _predict_windows(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns (predictions, labels) of each recording, one window after the other.
 
-    The padding of the last window of a recording changes nothing.
+    The padding of the last window of a recording does not affect the result.
     """
     import tensorflow as tf
 

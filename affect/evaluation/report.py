@@ -1,8 +1,8 @@
 r"""Compares evaluated systems in one HTML page, and prints their scores.
 
-The page first answers the paper's question: end-to-end learning against handcrafted features. Then come the scores of
-all systems after every post-processing, each recording, the curves of the best system, the post-processing step by
-step, and training curves and environment of the runs. It needs no network, no other file and no script.
+The page first answers the paper's question: is end-to-end learning better than handcrafted features? Then come the
+scores of all systems after every post-processing, each recording, the curves of the best system, the post-processing
+step by step, and training curves and environment of the runs. It needs no network, no other file and no script.
 
 Example:
   python -m affect.evaluation.report --run_dirs=runs/audio,runs/video,runs/audiovisual --baseline=runs/baseline \
@@ -131,7 +131,7 @@ def _templates() -> jinja2.Template:
 
 
 def _grouped(rows: Iterable[Any], key: str) -> list[tuple[str, list[Any]]]:
-    """Returns rows by the value of a key or attribute, in the order of the values; Jinja's groupby sorts them."""
+    """Returns rows by the value of a key or attribute, in order of appearance; Jinja's groupby would sort them."""
     groups: dict[str, list[Any]] = {}
     for row in rows:
         groups.setdefault(row[key] if isinstance(row, dict) else getattr(row, key), []).append(row)

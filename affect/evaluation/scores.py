@@ -28,8 +28,8 @@ class DimensionScores(msgspec.Struct, frozen=True):
       ccc_per_recording: mean of the recordings' own CCCs, as AVEC 2018 scores.
       pearson_pooled: Pearson correlation of all recordings concatenated.
       rmse_pooled: root mean squared error over all frames.
-      ccc_pooled_ci95: 95 % interval of `ccc_pooled` over recordings, see `affect.evaluation.intervals`; None with a
-        single recording, and in files of earlier versions.
+      ccc_pooled_ci95: 95 % interval of `ccc_pooled` over recordings, see `affect.evaluation.intervals`; None with
+        too few recordings, and in files of earlier versions.
       ccc_per_recording_ci95: the same for `ccc_per_recording`.
       pearson_per_recording: mean of the recordings' own Pearson correlations; None in files of earlier versions.
       rmse_per_recording: mean of the recordings' own root mean squared errors; None in files of earlier versions.
@@ -49,9 +49,9 @@ class Digests(msgspec.Struct, frozen=True, kw_only=True):
     """What scores were computed from.
 
     Attributes:
-      weights: SHA-256 of `best.weights.h5`; None for a baseline.
+      weights: SHA-256 of `best.weights.h5`; None for handcrafted systems.
       data: `Manifest.fingerprint` of the data that was evaluated.
-      chain: SHA-256 of the file of the post-processing chains; None for a baseline.
+      chain: `RunFolder.postprocessing_digest`, the SHA-256 of the files of the chains.
     """
 
     weights: str | None = None
@@ -65,25 +65,24 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
       raw: scores of the system's output, by dimension.
       postprocessed: scores after the paper's post-processing chain.
-      cautious: scores after the chain of those steps that also raise the CCC of recordings that they were not fitted
-        on; None in files of earlier versions.
+      cautious: scores after the cautious chain, see `affect.evaluation.cautious`; None in files of earlier versions.
       avec: scores after the chain of AVEC 2016; handcrafted systems only.
       chosen: which of these are the system's own: "paper" (`postprocessed`), "cautious", or "none" (`raw`).
-      context: what the network knew at each frame: its "window", or everything before in the "recording"; None where
-        no network predicts, and in files of earlier versions.
+      context: whether the network predicted each "window" on its own, or the whole "recording" with carried state; None
+        where no network predicts, and in files of earlier versions.
       ccc_after_steps: pooled CCC after each step of the paper's chain ("raw", "median", "centring", "scaling",
         "shift"), by dimension.
-      recordings: number of recordings with labels; the scores are theirs.
+      recordings: number of recordings with labels, which are scored.
       frames: number of their frames.
-      unlabelled_recordings: number of recordings of the partition that are predicted and not scored, because their
+      unlabelled_recordings: number of recordings of the partition that are predicted but not scored, because their
         labels are not known.
       layout: layout of the evaluated corpus, see `Manifest.layout`.
-      synthetic: whether the corpus of the training or the evaluated one is synthetic; None in files of version 0.1.0.
-      same_data_as_training: whether the evaluated shards are those of the training, all partitions included; None for a
-        baseline and in files of version 0.1.0.
-      digests: None in files of version 0.1.0.
-      faceless_share: share of `frames` in which no face was found; None where the system does not see, and in files of
-        version 0.1.0.
+      synthetic: whether the corpus of the training or of the evaluation is synthetic; None in files of version 0.1.0.
+      same_data_as_training: whether the evaluated shards, all partitions included, are those of the training; None for
+        handcrafted systems and in files of version 0.1.0.
+      digests: what the scores were computed from; None in files of version 0.1.0.
+      faceless_share: share of `frames` in which no face was found; None if the system does not take video, and in files
+        of version 0.1.0.
       faceless_share_per_recording: the same for each recording with labels, by name.
     """
 
@@ -109,7 +108,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("chosen is cautious, but there are no scores of the cautious chain")
 
     def headline(self) -> dict[str, DimensionScores]:
-        """Returns the scores by which the system is judged: those of the post-processing that was chosen."""
+        """Returns the scores by which the system is judged: those after the chosen post-processing."""
         return getattr(self, CURVE_OF[self.chosen])
 
     def faceless_shares(self) -> FacelessShares | None:

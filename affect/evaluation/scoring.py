@@ -3,7 +3,7 @@
 Curves of a partition are a mapping from "raw", "postprocessed" (the paper's chain), "cautious" and, for handcrafted
 systems, "avec" to one `Prediction` per recording, with the same recordings in the same order under every key.
 
-Two conventions are mixed in the literature: "pooled" scores are computed on the concatenated recordings (AVEC 2016, the
+The literature mixes two conventions: "pooled" scores are computed on the concatenated recordings (AVEC 2016, the
 authors' code), scores "per recording" are the mean over the recordings (AVEC 2018). Both are given, by name.
 """
 

@@ -86,7 +86,7 @@ def seed_runs(run_dir: Path) -> dict[str, list[Path]]:
     """Returns the run folders of several seeds, by modality and in the order of the seeds; empty for any other folder.
 
     Raises:
-      UserError: a folder is no run folder, or its config is damaged.
+      UserError: a folder is not a run folder, or its config is damaged.
     """
     seeds = [path for path in run_dir.glob("seed*") if path.is_dir() and re.fullmatch(r"seed\d+", path.name)]
     runs: dict[str, list[Path]] = {}

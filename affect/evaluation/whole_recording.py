@@ -2,8 +2,8 @@
 
 The stepping network (`affect.models.stepping`) takes the weights of the network and continues from one chunk to the
 next. Several recordings run side by side, because the LSTMs take about the same time for one as for several. All
-chunks have the same length, so the network is traced once: the frames after the end of a recording are absent. They
-also flush out the predictions of a network that looks ahead.
+chunks have the same length, so the network is traced once. The frames after the end of a recording are marked as
+absent; they also flush out the last predictions of a network that looks ahead.
 """
 
 import math

@@ -87,6 +87,11 @@ def test_a_planted_cell_is_found_and_drawn(planted, data_dir, tmp_path, capsys):
         }  # fmt: skip
         assert file["dev_1/lstm2/cell"].shape == (200, 64)
         assert file["dev_1/lstm2/cell"].dtype == np.float32
+        units = file["correlations/activations"][:].tolist()
+        assert (len(units), units[0]) == (2 * 5 * 64, b"lstm1/input/0")
+        written = file["correlations/rms_energy"][:]
+        assert written[units.index(b"lstm1/cell/3")] == pytest.approx(energy.best[0].pearson, abs=0.02)
+        assert np.count_nonzero(written) == 2  # nothing else moves
 
     again = analysed(planted, tmp_path / "again", "--nountrained")
     assert (tmp_path / "again/analysis.h5").read_bytes() == (tmp_path / "first/analysis.h5").read_bytes()

@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter1d
 from affect.data.features import FeatureTable, write_features
 from affect.errors import UserError
 from affect.evaluation.avec2016.chain import AvecChain, fit_avec_chain
-from affect.evaluation.avec2016.feature_sets import FEATURE_SETS, FeatureFiles
+from affect.evaluation.avec2016.feature_sets import FEATURE_SETS, FeatureFiles, RecordingFeatures
 from affect.evaluation.avec2016.protocol import GRIDS, Grid, advance, fit_regression, standardise
+from affect.evaluation.avec2016.systems import _fit_feature_set
 from affect.evaluation.chain import delay
 from affect.metrics import concordance_cc
 
@@ -99,6 +100,25 @@ def test_the_search_finds_a_planted_delay_and_moves_the_prediction_forward_by_it
     assert concordance_cc(gold, moved) > 0.9
     if delay_frames:
         assert concordance_cc(gold, moved) > concordance_cc(gold, regression.predict(unseen)) + 0.03
+
+
+def test_a_missing_face_leaves_out_what_was_predicted_from_it_a_delay_later():
+    (train, train_gold), (dev, dev_gold) = recordings(0, 2, 20), recordings(50, 1, 20)
+    measured = np.ones(1500, dtype=bool)
+    measured[100:170] = False
+    tables = {
+        name: RecordingFeatures(("a", "b"), values, measured)
+        for name, values in zip(("train_1", "train_2", "dev_1"), (*train, *dev), strict=True)
+    }
+    entries = {"train": ["train_1", "train_2"], "dev": ["dev_1"], "test": []}
+    manifest = SimpleNamespace(
+        frame_rate_hz=RATE,
+        partition=lambda partition: [SimpleNamespace(name=name) for name in entries[partition]],
+    )
+    gold = dict(zip(tables, (*train_gold, *dev_gold), strict=True))
+    fitted = _fit_feature_set("table", tables, manifest, gold, "train", Grid((0.0, 0.8), (1e-1,)), processes=1)
+    assert fitted.summary.choice.delay_frames == 20
+    assert np.flatnonzero(~fitted.measured["dev_1"]).tolist() == list(range(120, 190))
 
 
 def test_the_search_stops_after_three_delays_without_improvement():

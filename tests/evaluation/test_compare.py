@@ -58,7 +58,11 @@ def test_the_comparison_is_of_the_chosen_curves_on_the_last_partition(own, other
             assert found["difference"] == pytest.approx(getattr(expected, kind).difference, abs=1e-6)
             assert abs(found["difference"]) > 1e-3
             assert (found["recordings"], found["p_value"], found["ci95"]) == (2, getattr(expected, kind).p_value, None)
+    assert written["evaluated"] == [
+        "post-processing paper, context window, 2 recordings", "post-processing paper, 2 recordings",
+    ]  # fmt: skip
     printed = capsys.readouterr().out
+    assert "  own: post-processing paper, context window, 2 recordings" in printed
     assert "SYNTHETIC corpus, test, 2 recordings: CCC of own minus CCC of audio" in printed
     assert f"{written['ccc']['arousal']['pooled']['difference']:+.3f}" in printed
     assert "too few recordings" in printed

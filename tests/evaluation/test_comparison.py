@@ -119,6 +119,20 @@ def test_of_two_runs_of_a_modality_the_better_one_on_dev_is_compared(tmp_path):
     assert answer(comparison).contests[0].end_to_end.ccc_pooled == -1.0
 
 
+def test_a_run_without_scores_of_the_partition_gives_way_to_one_that_has_them(tmp_path):
+    write_run(tmp_path / "runs/unscored", "audio", Corpus(), (0.1, 0.1), partitions=("dev",))
+    write_run(tmp_path / "runs/scored", "audio", Corpus(), (1.5, 1.5))
+    write_baseline(tmp_path / "baseline", Corpus(), {"audio": (0.5, 0.5)})
+    comparison = compare([tmp_path / "runs/unscored", tmp_path / "runs/scored"], tmp_path / "baseline")
+    assert comparison.best("end-to-end", "audio").name == "unscored"
+    found = answer(comparison)
+    assert found.systems["audio"][0].name == "scored"
+    assert found.contests[0].comparison is not None
+    assert found.refusals == [
+        "unscored is the best audio run on dev, but has no scores on test; run eval.py --partitions=dev,test on it"
+    ]
+
+
 @pytest.mark.parametrize(
     ("facts", "partitions", "expected"),
     [

@@ -1,5 +1,7 @@
 """Moments per recording give the pooled CCC of concatenated, transformed and delayed signals."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,20 @@ def test_the_pooled_ccc_is_that_of_the_concatenated_signals(level):
     np.testing.assert_allclose(moments.ccc(), [expected], rtol=0, atol=1e-9)
     expected = concordance_cc(np.concatenate(gold[1:]), np.concatenate(predicted[1:]))
     np.testing.assert_allclose(moments.rows([1, 2]).ccc(), [expected], rtol=0, atol=1e-9)
+
+
+def test_only_one_version_of_a_prediction_is_held_at_a_time():
+    gold = np.arange(50.0)
+    alive = []
+
+    def versions():
+        for scale in (1.0, 2.0, 3.0):
+            version = scale * gold
+            alive.append(weakref.ref(version))
+            assert sum(reference() is not None for reference in alive) <= 2  # the last one, until it is replaced
+            yield version
+
+    np.testing.assert_allclose(Moments.of(gold, versions()).covariance, [np.var(gold) * np.array([1.0, 2.0, 3.0])])
 
 
 def test_every_delay_is_that_of_the_delayed_signal_even_beyond_the_end_of_a_recording():

@@ -135,7 +135,7 @@ def test_the_answer_comes_first_with_differences_intervals_and_p(folder, text, p
 
 
 def test_what_was_not_scored_and_not_seen_stands_beside_the_scores(text):
-    assert text.count("3 more without labels, predicted and not scored") == 2  # dev and test
+    assert text.count("3 more without labels, predicted but not scored") == 2  # dev and test
     assert text.count("no face in 3.1 %") == 2 * 2  # beside the system and below the table, dev and test
     assert "test_2 (14.0 %)" in text
     assert "context: recording" in text

@@ -2,12 +2,13 @@
 
 It differs from the chain of the paper (`affect.evaluation.chain`) in three ways, as in AVEC's own scripts:
 
-- the recordings of a partition are filtered as one signal, so that the window reaches from one into the next;
-- scaling multiplies the values, and not their distances from the mean, so it also moves the mean;
-- there is no shift: the delay of the gold standard was chosen before, with the regression.
+- the recordings of a partition are filtered as one signal, so the window reaches from one into the next;
+- scaling multiplies the values, not their distances from the mean, so it also moves the mean;
+- there is no shift: the prediction is moved by the delay of the gold standard (see `protocol`).
 
 The steps are fitted on dev one after the other, and each is kept if it raises the pooled CCC. AVEC finds the window of
-the median filter by bisection; here windows in steps of 0.4 s up to 20 s are tried, each rounded down to odd.
+the median filter by bisection; here windows in steps of 0.4 s up to 20 s are tried, each rounded down to an odd number
+of frames.
 """
 
 from collections.abc import Sequence
@@ -53,11 +54,11 @@ def fit_avec_chain(
       frame_rate: frame rate of both, in Hz.
 
     Returns:
-      The chain and its pooled CCC on these recordings, which is not below that of the prediction itself.
+      The chain and its pooled CCC on these recordings, which is never below that of the raw prediction.
     """
     joined_gold, joined = np.concatenate(gold), np.concatenate(predicted)
     windows = [1, *_windows(frame_rate, len(joined))]
-    cccs = Moments.of(joined_gold, [median(joined, window) for window in windows]).ccc()
+    cccs = Moments.of(joined_gold, (median(joined, window) for window in windows)).ccc()
     chain = AvecChain(median_frames=windows[int(np.argmax(cccs))])
     ccc, smooth = float(cccs.max()), median(joined, chain.median_frames)
 

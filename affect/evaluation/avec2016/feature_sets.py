@@ -1,18 +1,17 @@
-"""The feature sets of the handcrafted baseline: which tables they are, and their rows on the frames of the shards.
+"""The feature sets of the handcrafted baseline: their tables, aligned with the frames of the shards.
 
 Tables of `affect.data.features` flow in, one per feature set and dimension, because the windows of the functionals
-differ; what flows out has a row for every frame of the recording.
+differ; tables with one row for every frame of the recording flow out.
 
     set          AVEC's own, where the shards carry it     ours (`affect.evaluation.handcrafted`)
     audio        features_audio.DIMENSION                  handcrafted_audio.DIMENSION
     appearance   features_video_appearance.DIMENSION       handcrafted_appearance.DIMENSION
     geometric    features_video_geometric.DIMENSION        handcrafted_geometric.DIMENSION
 
-AVEC's tables begin at t = 0, and frame k carries the label at its end, 0.04 (k + 1) s: the row of that time is taken.
-Where no face was found, their rows are 0. They were computed over windows already, so these are windows without any
-face. Such rows are interpolated (piecewise cubic Hermite, the nearest row at the ends), for training as well, and
-count as frames without video in the fusion. Ours are interpolated between faces before windows are taken, so only a
-recording without any face has no video.
+AVEC's tables begin at t = 0, while frame k carries the label at its end, 0.04 (k + 1) s: the row of that time is taken.
+In AVEC's video tables, rows are 0 where the whole window had no face. Such rows are interpolated (piecewise cubic
+Hermite, the nearest row at the ends), for training as well, and count as frames without video in the fusion. Our
+features are interpolated between faces before windows are taken, so only a recording without any face has no video.
 """
 
 import tempfile
@@ -43,7 +42,7 @@ class FeatureSet:
       modality: "audio" or "video".
       corpus_table: beginning of the names of AVEC's own tables.
       our_table: beginning of the names of ours.
-      per_recording: dimensions for which features are standardised per recording, and not by train's statistics.
+      per_recording: dimensions for which features are standardised per recording instead of by train's statistics.
     """
 
     name: str
@@ -102,9 +101,9 @@ class FeatureFiles:
     our_folder: Path
 
     def source(self, feature_set: FeatureSet) -> Source | None:
-        """Returns whose tables of a set there are, AVEC's own before ours, by the first recording with the modality.
+        """Returns which tables of a set exist: AVEC's own, else ours, else None.
 
-        Returns None if there are none.
+        The first recording with the modality decides.
         """
         entries = feature_set.recordings(self.manifest.recordings)
         if not entries:
@@ -134,7 +133,7 @@ class FeatureFiles:
         if source == "corpus" and feature_set.modality == "video":
             measured &= ~(values == 0.0).all(axis=1)
         if source == "ours" and feature_set.modality == "video" and not entry.faces_found:
-            measured[:] = False  # the tables hold a constant then
+            measured[:] = False  # the tables then hold constants
         return RecordingFeatures(tables[name].columns, _interpolated(values, measured), measured)
 
     def _path(self, entry: RecordingEntry, source: Source) -> str:
@@ -153,7 +152,7 @@ class FeatureFiles:
 
 
 def _on_frames(table: FeatureTable, frames: int, frame_rate_hz: float, source: str) -> np.ndarray:
-    """Returns the row of each frame's end, float32 [frames, columns]; NaN where no row is nearer than half a frame."""
+    """Returns the row nearest to each frame's end, float32 [frames, columns]; NaN if none is within half a frame."""
     ends = (np.arange(frames) + 1) / frame_rate_hz
     if len(table.times_secs) == 0:
         raise UserError(f"{source}: the table has no rows")

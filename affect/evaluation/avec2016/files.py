@@ -48,7 +48,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
       synthetic: whether the corpus is synthetic.
       layout: layout of the corpus.
       versions: of affect and of the libraries that the numbers depend on.
-      remarks: what could not be made, and what a reader of the scores should know.
+      remarks: which systems could not be made, and what a reader of the scores should know.
       systems: by the name of their folder.
     """
 
@@ -66,16 +66,16 @@ def read_baseline(output_dir: Path) -> Baseline:
     """Reads `baseline.json`.
 
     Raises:
-      UserError: it is missing, so the baseline was not finished, or damaged.
+      UserError: it is damaged, or missing because the baseline was not finished.
     """
     return read_json(output_dir / BASELINE_NAME, Baseline, hint="run affect.evaluation.baseline to the end")
 
 
 def check_output(output_dir: Path, data_dir: str | Path) -> None:
-    """Checks, before the work, that what is to be written replaces nothing else.
+    """Checks, before the work, that the output replaces only what an earlier baseline wrote.
 
     Raises:
-      UserError: `baseline.json` or the folder of a system is there and was not written by this command.
+      UserError: `baseline.json` or the folder of a system exists and was not written by this command.
     """
     for name in TITLES:
         try:
@@ -99,11 +99,11 @@ def write_baseline(
     grid: Grid,
     remarks: Sequence[str],
 ) -> tuple[Baseline, Scores]:
-    """Fits the paper's chains, and writes all systems; those of an earlier baseline that do not exist now are removed.
+    """Fits the paper's chains, writes all systems, and removes systems of an earlier baseline that are not among them.
 
     Args:
       output_dir: see the module.
-      systems: what was made.
+      systems: the trained systems.
       manifest: the data folder's.
       gold: [frames, 2] by recording; recordings without labels are missing.
       protocol: as in `Baseline`.
@@ -112,7 +112,7 @@ def write_baseline(
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     remove_leftovers(output_dir)
-    (output_dir / BASELINE_NAME).unlink(missing_ok=True)  # it says that everything is there
+    (output_dir / BASELINE_NAME).unlink(missing_ok=True)  # its presence means that everything is complete
     scores = {system.name: _write_system(output_dir / system.name, system, manifest, gold) for system in systems}
     for name in set(TITLES) - set(scores):
         remove(str(output_dir / name))
@@ -169,6 +169,6 @@ def as_text(baseline: Baseline, scores: Scores) -> str:
                 values = "".join(f"{'' if cell is None else f'{cell[dimension].ccc_pooled:.3f}':>16}" for cell in cells)
                 lines.append(f"  {TITLES[name]:32}{dimension:9}{values}")
             shares = scores[name][partition].faceless_shares()
-            if shares is not None and shares.noteworthy():
+            if shares is not None:
                 lines += [f"  {line}" for line in shares.lines(TITLES[name])]
     return "\n".join([*lines, *baseline.remarks])

@@ -1,11 +1,11 @@
 """Late fusion of the AVEC 2016 baseline: a linear regression of unimodal predictions, fitted on the development set.
 
 The predictions of several systems flow in, frame by frame, and one prediction flows out. In some frames a system may
-have nothing to say (there is no video, for instance). The baseline has a second model for them, without video; here
-every combination of systems has a model, fitted on the development frames in which all of them predict.
+have no prediction (there is no video, for instance). For these, AVEC has a second model, without video; here every
+combination of systems has its own model, fitted on the development frames in which all of them predict.
 
-As in the baseline, the frames that the regression is fitted on are those that the delays, the complexities and the
-chains were chosen on, so its development scores are optimistic.
+As in AVEC, the regression is fitted on the development frames on which the delays, the complexities and the chains were
+chosen, so its development scores are optimistic.
 """
 
 import itertools
@@ -24,7 +24,7 @@ class FusionModel(msgspec.Struct, frozen=True):
     """One linear regression.
 
     Attributes:
-      systems: the systems that it needs.
+      systems: the systems whose predictions it takes.
       weights: one per system.
       bias: added to the weighted sum.
       frames: number of development frames that it was fitted on.
@@ -37,11 +37,11 @@ class FusionModel(msgspec.Struct, frozen=True):
 
 
 class LateFusion(msgspec.Struct, frozen=True):
-    """The models of one dimension; those of most systems come first.
+    """The models of one dimension; models of more systems come first.
 
     Attributes:
-      systems: all systems, in the order of the columns of `predicted`.
-      models: see above; there is one of each single system.
+      systems: all systems, in the order of the columns of `predicted` (see `apply`).
+      models: in the order in which they are tried; every single system has one.
     """
 
     systems: tuple[str, ...]
@@ -72,7 +72,7 @@ class LateFusion(msgspec.Struct, frozen=True):
 
 
 def fit_fusion(systems: Sequence[str], predicted: np.ndarray, present: np.ndarray, gold: np.ndarray) -> LateFusion:
-    """Fits a model for every combination of systems that predict some development frame together.
+    """Fits a model for every combination of systems that are all present in some development frame.
 
     Args:
       systems: names, one per column.
@@ -102,8 +102,8 @@ def side_by_side(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns one recording as `LateFusion` takes it: predictions and presence, both [frames, systems].
 
-    Where no system is present, all that predict the recording count as present: a prediction from interpolated features
-    is better than none.
+    In frames where no system is present, all systems that predict the recording count as present, because a prediction
+    from interpolated features is better than none.
 
     Args:
       curves: the prediction [frames] of each system; a system that does not predict the recording is missing.

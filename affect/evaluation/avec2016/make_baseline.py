@@ -1,4 +1,4 @@
-"""Makes the handcrafted baseline: reads the gold standard, gets the features, trains every system that can exist."""
+"""Makes the handcrafted baseline: reads the gold standard, gets the features, trains every possible system."""
 
 from pathlib import Path
 
@@ -25,16 +25,16 @@ _QUICK = (
 def make_baseline(
     data_dir: str | Path, output_dir: Path, protocol: Protocol, processes: int = 1
 ) -> tuple[Baseline, Scores]:
-    """Trains all systems on train, chooses on dev, predicts dev and test, and writes everything.
+    """Trains all systems on train, chooses delay and complexity on dev, predicts dev and test, and writes everything.
 
     Args:
       data_dir: folder of the shards, local or remote.
       output_dir: folder to write, see `affect.evaluation.avec2016.files`.
       protocol: "avec" or "quick".
-      processes: complexities that are tried at the same time.
+      processes: number of complexities to try at the same time.
 
     Returns:
-      What was written: `baseline.json`, and the scores.
+      The content of `baseline.json`, and the scores.
 
     Raises:
       UserError: the data cannot be read, train or dev has no labelled recordings, the output folder holds other files,
@@ -57,8 +57,8 @@ def make_baseline(
     for feature_set in FEATURE_SETS:
         source = files.source(feature_set) if feature_set in possible else None
         if source is None:
-            what = "faces" if feature_set.modality == "video" else "sound"
-            remarks.append(f"no {feature_set.name} system: train or dev has no {what} with labels")
+            what = "too few faces" if feature_set.modality == "video" else "no sound"
+            remarks.append(f"no {feature_set.name} system: train or dev has {what} with labels")
             continue
         remarks += _left_out(feature_set, manifest)
         single[feature_set.name] = feature_set_system(feature_set, source, files, gold, grid, processes)
@@ -91,7 +91,7 @@ def _read_gold(data_dir: str | Path, manifest: Manifest) -> dict[str, np.ndarray
 
 
 def _can_be_trained(feature_set: FeatureSet, manifest: Manifest, gold: dict[str, np.ndarray]) -> bool:
-    """Returns whether train and dev both have a recording with labels and with the sound or the faces of a set."""
+    """Returns whether train and dev both have a labelled recording with the sound or the faces that a set needs."""
     return all(
         any(
             entry.name in gold and (feature_set.modality == "audio" or entry.faces_found)

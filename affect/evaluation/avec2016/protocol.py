@@ -3,12 +3,12 @@
 Feature tables and gold standards of all recordings flow in; a regression with its delay and its complexity flows out,
 and then predictions on the unshifted time axis. Step by step, as in AVEC's own scripts:
 
-1. Features are standardised, with the mean and the deviation of train on all partitions or with those of each
-   recording. Values that are missing become 0.
+1. Features are standardised, either with the mean and the deviation of train (on all partitions) or with those of each
+   recording. Missing values become 0.
 2. Raters react late, so the gold standard is shifted back by a delay, its last value repeated.
 3. A support vector regression (`svr`) is fitted on train for every complexity, and its dev predictions go through the
-   chain of `chain`. The delay and the complexity with the best CCC after that, against the shifted gold standard,
-   win. The search over delays stops after three without improvement.
+   chain of `chain`. The delay and the complexity with the highest CCC after the chain, against the shifted gold
+   standard, win. The search over delays stops after three in a row without improvement.
 4. The final prediction is moved forward by the delay, its first value repeated.
 
 Test has no part in any choice.
@@ -59,9 +59,9 @@ class Choice(msgspec.Struct, frozen=True):
       delay_frames: the same in frames.
       complexity: C of the regression.
       converged: whether the solver reached its tolerance.
-      chain: the chain after it.
+      chain: AVEC's chain, fitted on the dev predictions of the regression.
       dev_ccc: pooled CCC of dev after the chain, against the shifted gold standard.
-      delays_tried_secs: the delays that the search saw before it stopped.
+      delays_tried_secs: the delays that were tried before the search stopped.
     """
 
     delay_secs: float
@@ -83,13 +83,13 @@ class _Trial(NamedTuple):
 def standardise(
     tables: Mapping[str, np.ndarray], train: Sequence[str], standardisation: Standardisation
 ) -> dict[str, np.ndarray]:
-    """Returns the tables standardised, with 0 for values that are missing.
+    """Returns the standardised tables, with 0 for missing values.
 
     Args:
       tables: float32 [frames, columns] by recording; NaN where a value is missing.
       train: the recordings of train.
-      standardisation: "train": mean and deviation of train for all partitions ("online" in AVEC's terms, because a
-        system that runs while somebody speaks can do it); "recording": those of each recording ("per subject").
+      standardisation: "train": mean and deviation of train for all partitions ("online" in AVEC's terms, because it
+        also works on live input); "recording": those of each recording ("per subject").
     """
     with np.errstate(invalid="ignore"):  # a column of a recording may have no value at all
         if standardisation == "train":
@@ -117,13 +117,13 @@ def fit_regression(
     Args:
       features: "train" and "dev": standardised tables [frames, columns], one per recording with a gold standard.
       gold: the same keys: [frames] of one dimension per recording.
-      grid: what is tried.
+      grid: the values to try.
       frame_rate: of both, in Hz.
-      processes: complexities that are tried at the same time; each process needs twice the memory of the train table.
-        The result does not depend on it.
+      processes: number of complexities to try at the same time; each process needs twice the memory of the train
+        table. The result does not depend on it.
 
     Returns:
-      The regression that was trained with the best delay and complexity, and what was chosen.
+      The regression that was trained with the best delay and complexity, and the choice.
     """
     train = np.concatenate(features["train"]).astype(np.float64)
     best, best_delay, tried = None, 0.0, []

@@ -1,11 +1,11 @@
 """The regressor of the AVEC 2016 baseline: LIBLINEAR's L2-regularised L2-loss support vector regression (`-s 12 -B 1`).
 
 Features [frames, columns] and a gold standard [frames] flow in, a line flows out: weights [columns] and a bias that is
-regularised like the weights. LIBLINEAR is inside scikit-learn's `LinearSVR`, whose own defaults for epsilon (0) and
-tolerance (1e-4) are not LIBLINEAR's (both 0.1), so all options are given here.
+regularised like the weights. scikit-learn's `LinearSVR` contains LIBLINEAR. Its defaults for epsilon (0) and tolerance
+(1e-4) differ from those of LIBLINEAR (both 0.1), so all options are given here.
 
-The solver visits the frames in a random order, and its tolerance of 0.1 stops early: another seed moves the weights by
-several per cent. The seed is fixed, so that equal data give equal weights.
+The solver visits the frames in a random order, and a tolerance of 0.1 stops it early, so another seed changes the
+weights by several per cent. The seed is fixed, so that equal data give equal weights.
 """
 
 import warnings
@@ -19,7 +19,7 @@ EPSILON = 0.1
 TOLERANCE = 0.1
 _BIAS = 1.0
 _SEED = 0
-# LIBLINEAR's limit in 2016 and scikit-learn's. LIBLINEAR 2.50 hands over to a primal solver after 300.
+# The limit of LIBLINEAR in 2016 and of scikit-learn. LIBLINEAR 2.50 switches to a primal solver after 300.
 _MAX_PASSES = 1000
 
 
@@ -49,14 +49,14 @@ def fit_svr(
     Args:
       features: standardised, float64 [frames, columns]; other types are copied.
       gold: [frames], one dimension.
-      complexity: C, the weight of the errors against the length of the weight vector.
-      tolerance: the solver stops when the violation of its conditions has fallen to this share of that at the start.
+      complexity: C, the weight of the errors relative to the regularisation.
+      tolerance: the solver stops when the violation of its conditions has fallen to this share of its initial value.
     """
     regression = LinearSVR(
         loss="squared_epsilon_insensitive", dual=True, epsilon=EPSILON, tol=tolerance, intercept_scaling=_BIAS,
         C=complexity, max_iter=_MAX_PASSES, random_state=_SEED,
     )  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` reports it
         regression.fit(features, gold)
     return SupportVectorRegression(regression.coef_, float(regression.intercept_[0]), regression.n_iter_ < _MAX_PASSES)

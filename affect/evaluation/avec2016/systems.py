@@ -2,14 +2,14 @@
 
 A system predicts arousal and valence of the recordings of dev and test, as curves of two kinds:
 
-    raw    the regression's output on the unshifted time axis; of a fusion, the sum of what it fuses
-    avec   the same with AVEC's own chain (`chain`), on which its delay and complexity were chosen
+    raw    the regression's output on the unshifted time axis; for a fusion, the weighted sum of its inputs
+    avec   the same after AVEC's own chain (`chain`); delay and complexity were chosen by its CCC on dev
 
 A fusion takes the "avec" curves of its feature sets, is fitted on dev, and gets a chain of its own. The systems are
 
     audio        the audio features                video        both sets from video, fused
-    appearance   the appearance of the face        audiovisual  all sets, fused
-    geometric    its geometry
+    appearance   the appearance of the face        audiovisual  all three sets, fused
+    geometric    the box of the face               trivial      loudness and brightness, see `trivial`
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ FUSIONS = {"video": ("appearance", "geometric"), "audiovisual": ("audio", "appea
 
 
 class DimensionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """How one dimension of a system came about; which fields are set depends on the kind of system.
+    """How one dimension of a system was made; which fields are set depends on the kind of system.
 
     Attributes:
       table: name of the feature table.
@@ -69,7 +69,7 @@ class SystemSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
       title: its name in tables.
       feature_sets: the sets that it uses; empty for the trivial one.
       source: by feature set: "corpus" for AVEC's own tables in the shards, "ours" for those computed from the shards.
-      sees: whether it looks at the face crops.
+      sees: whether it uses the video.
       dimensions: see `DimensionSummary`.
     """
 
@@ -86,7 +86,7 @@ Signals = dict[str, np.ndarray]  # [frames] by recording
 
 @dataclass(frozen=True)
 class FittedDimension:
-    """One dimension of a system: how it came about, and its curves of all recordings of dev and test that it predicts.
+    """One dimension of a system: how it was made, and its curves for the recordings of dev and test that it predicts.
 
     Attributes:
       summary: see `DimensionSummary`.
@@ -123,7 +123,7 @@ class System:
         )
 
     def entries(self, entries: Sequence[RecordingEntry]) -> list[RecordingEntry]:
-        """Returns those of some recordings that the system predicts."""
+        """Returns those of the given recordings that the system predicts."""
         return [entry for entry in entries if entry.name in self.dimensions[DIMENSIONS[0]].raw]
 
     def curves(self, entries: Sequence[RecordingEntry], gold: Signals) -> Curves:
@@ -149,15 +149,15 @@ def feature_set_system(
     """Trains the regressions of one feature set.
 
     Args:
-      feature_set: a set whose modality some recordings with labels have, in train and in dev.
-      source: which tables to take.
-      files: where they are.
+      feature_set: a set whose modality occurs in labelled recordings of both train and dev.
+      source: whether to take AVEC's tables or ours.
+      files: where the tables are.
       gold: [frames, 2] by recording; recordings without labels are missing.
       grid: delays and complexities to try.
       processes: see `affect.evaluation.avec2016.protocol.fit_regression`.
 
     Raises:
-      UserError: a table cannot be read, or has other columns than the others.
+      UserError: a table cannot be read, or its columns differ between recordings.
     """
     dimensions = {}
     for axis, dimension in enumerate(DIMENSIONS):
@@ -176,7 +176,7 @@ def fused_system(name: str, parts: Sequence[System], manifest: Manifest, gold: S
 
     Args:
       name: name of the fused system.
-      parts: what is fused.
+      parts: the systems to fuse.
       manifest: the data folder's.
       gold: [frames, 2] by recording; recordings without labels are missing.
     """
@@ -224,7 +224,7 @@ def _fit_feature_set(
       tables: by recording.
       manifest: the data folder's.
       gold: [frames] of the dimension by recording.
-      standardisation: whose mean and deviation.
+      standardisation: whose mean and deviation standardise the features.
       grid: delays and complexities to try.
       processes: see `affect.evaluation.avec2016.protocol.fit_regression`.
     """
@@ -250,7 +250,8 @@ def _fit_feature_set(
         DimensionSummary(table=table, columns=len(regression.weights), standardisation=standardisation, choice=choice),
         raw=forward(early),
         avec=forward(_post_processed(choice.chain, early, manifest)),
-        measured={name: tables[name].measured for name in early},
+        # What is predicted at a time comes from features of the delay before it.
+        measured=forward({name: tables[name].measured for name in early}),
     )
 
 

@@ -1,4 +1,4 @@
-"""A trivial system, to put the scores of others in proportion: linear regression on loudness and brightness.
+"""A trivial system as a lower reference for the others: linear regression on loudness and brightness.
 
 The features of a frame are the logarithm of the sound's RMS and the mean pixel value of the crop, both standardised
 per recording. One linear regression per dimension is fitted on train. A network that has learnt no more than "loud

@@ -1,14 +1,14 @@
-"""Acoustic features: eGeMAPS, or what librosa has of it (PAPER.md section 6a).
+"""Acoustic features: eGeMAPS, or the descriptors of it that librosa can compute.
 
 The samples of a recording go in; low-level descriptors every 10 ms and their functionals per frame come out.
 
 - If the package `opensmile` is installed, it computes the 25 descriptors of eGeMAPSv02. Its licence allows
   non-commercial research only, so we neither require nor install it.
 - Otherwise librosa computes loudness, F0 and voicing (YIN), the harmonics-to-noise ratio, balance, slopes and flux of
-  the spectrum and MFCC 1-4, under openSMILE's names, and instead of jitter, shimmer and formants the spectral centroid,
-  bandwidth, roll-off and flatness. The values are of the same kind, not equal to openSMILE's.
+  the spectrum, and MFCC 1-4, under openSMILE's names. Spectral centroid, bandwidth, roll-off and flatness replace
+  jitter, shimmer and formants. The values measure the same as openSMILE's but do not equal them.
 
-Functionals are the same for both, see `functionals`.
+Functionals are the same for both, see `descriptors.functionals`.
 """
 
 import importlib.metadata
@@ -22,15 +22,15 @@ from affect.errors import UserError
 from affect.evaluation.descriptors.functionals import F0, LOUDNESS
 from affect.timebase import PCM_FULL_SCALE
 
-ROWS_PER_FRAME = 4  # of 40 ms
+ROWS_PER_FRAME = 4  # rows of 10 ms in a frame of 40 ms
 _MIN_F0_HZ, _MAX_F0_HZ, _SEMITONE_ZERO_HZ = 55.0, 1000.0, 27.5
-# A row is voiced if it resembles itself one period later, and is not just the noise of a converter.
+# A row is voiced if the signal resembles itself one period later, and is louder than the noise of a converter.
 _MIN_CORRELATION, _MIN_VOICED_POWER = 0.55, 1e-6
 _SPECTRUM_SECS, _PITCH_SECS = 0.020, 0.060  # lengths of the analysis windows, as in eGeMAPS
 _MEL_BANDS, _MIN_MEL_HZ, _MAX_MEL_HZ = 26, 20.0, 8000.0
 _LOUDNESS_EXPONENT = 0.3  # Stevens' power law
 _MFCCS = 4
-_FLOOR = 1e-10  # of a power; keeps logarithms finite
+_FLOOR = 1e-10  # smallest power; keeps logarithms finite
 _BLOCK_ROWS = 3000  # 30 s; bounds the memory
 
 
@@ -67,12 +67,20 @@ def acoustic_source() -> str:
 
 
 def low_level_descriptors(pcm: np.ndarray, sample_rate_hz: int) -> Descriptors:
-    """Computes the low-level descriptors of a recording, by opensmile if it is installed, and otherwise by librosa.
+    """Computes the low-level descriptors of a recording, with opensmile if it is installed, otherwise with librosa.
 
     Args:
       pcm: int16 [frames, frame_samples], the whole recording.
       sample_rate_hz: sampling rate.
+
+    Raises:
+      UserError: a frame cannot be divided into `ROWS_PER_FRAME` rows.
     """
+    if pcm.shape[1] % ROWS_PER_FRAME:
+        raise UserError(
+            f"the acoustic features need frames of a multiple of {ROWS_PER_FRAME} samples; the shards have "
+            f"{pcm.shape[1]}, see frame_samples in their manifest.json"
+        )
     hop = pcm.shape[1] // ROWS_PER_FRAME
     signal = pcm.ravel().astype(np.float32) / np.float32(PCM_FULL_SCALE)
     power = np.square(signal.reshape(-1, hop), dtype=np.float64).mean(axis=1)
@@ -96,7 +104,7 @@ def _opensmile() -> ModuleType | None:
 def _by_opensmile(
     smile: ModuleType, signal: np.ndarray, sample_rate_hz: int, rows: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and values of eGeMAPSv02; its rows end before the recording does, and the last one is held."""
+    """Returns names and values of eGeMAPSv02; its rows end before the recording does, so the last one is repeated."""
     extractor = smile.Smile(
         feature_set=smile.FeatureSet.eGeMAPSv02, feature_level=smile.FeatureLevel.LowLevelDescriptors
     )
@@ -112,7 +120,7 @@ def _by_librosa(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns names and values of the descriptors, before smoothing."""
     fft_size, pitch_size = (_power_of_two(secs * sample_rate_hz) for secs in (_SPECTRUM_SECS, _PITCH_SECS))
-    # Half a window of silence at both ends, so that every analysis window is centred on its row of `hop` samples.
+    # Silence at both ends, so that every analysis window can be centred on its row of `hop` samples.
     padded = np.pad(signal, pitch_size)
     names, blocks = (), []
     for start in range(0, len(power), _BLOCK_ROWS):
@@ -122,7 +130,7 @@ def _by_librosa(
             begin = pitch_size + first * hop + (hop - size) // 2
             return padded[begin : begin + (stop - 1 - first) * hop + size]
 
-        # One more row before the block, for the flux; before the first row there is silence.
+        # The flux needs one more row before the block; before the first row there is silence.
         spectrum = _spectral(cut(fft_size, start - 1), sample_rate_hz, hop, fft_size)
         columns = _pitch(cut(pitch_size, start), sample_rate_hz, hop, pitch_size, power[start:stop]) | spectrum
         names = tuple(columns)
@@ -154,7 +162,7 @@ def _pitch(signal: np.ndarray, sample_rate_hz: int, hop: int, size: int, power: 
 
 
 def _spectral(signal: np.ndarray, sample_rate_hz: int, hop: int, size: int) -> dict[str, np.ndarray]:
-    """Returns the descriptors of the spectrum; the first row of the signal is only the one before the first result."""
+    """Returns the descriptors of the spectrum; the first row of the signal only serves the flux of the next one."""
     import librosa
 
     magnitudes = np.abs(
@@ -168,7 +176,7 @@ def _spectral(signal: np.ndarray, sample_rate_hz: int, hop: int, size: int) -> d
     power, frequencies = np.square(magnitudes), librosa.fft_frequencies(sr=sample_rate_hz, n_fft=size)
     mel = {"n_mels": _MEL_BANDS, "fmin": _MIN_MEL_HZ, "fmax": min(_MAX_MEL_HZ, sample_rate_hz / 2)}
     mel_power = librosa.feature.melspectrogram(S=power, sr=sample_rate_hz, n_fft=size, **mel)
-    # A-weighting stands for the curves of equal loudness.
+    # A-weighting approximates the curves of equal loudness.
     weights = 10.0 ** (
         librosa.A_weighting(librosa.mel_frequencies(_MEL_BANDS, fmin=mel["fmin"], fmax=mel["fmax"])) / 10
     )
@@ -204,7 +212,7 @@ def _spectral(signal: np.ndarray, sample_rate_hz: int, hop: int, size: int) -> d
 
 
 def _smooth(names: tuple[str, ...], values: np.ndarray) -> np.ndarray:
-    """Returns moving averages over three rows; what exists in voiced rows only is averaged over those."""
+    """Returns moving averages over three rows; descriptors of voiced rows are averaged over voiced rows only."""
     voiced = values[:, names.index(F0)] > 0.0
     smooth = uniform_filter1d(values, 3, axis=0, mode="nearest")
     share = uniform_filter1d(voiced.astype(float), 3, mode="nearest")
@@ -214,5 +222,5 @@ def _smooth(names: tuple[str, ...], values: np.ndarray) -> np.ndarray:
 
 
 def _power_of_two(samples: float) -> int:
-    """Returns the smallest power of two that is not smaller."""
+    """Returns the smallest power of two that is at least `samples`."""
     return 1 << int(np.ceil(np.log2(samples)))

@@ -1,16 +1,16 @@
-"""Appearance features: LGBP-TOP, local binary patterns of Gabor pictures on three orthogonal planes (PAPER.md 6a).
+"""Appearance features: LGBP-TOP, local binary patterns of Gabor pictures on three orthogonal planes.
 
 Almaev and Valstar (2013), as in AVEC 2016. Face crops go in, grey and reduced to `SIZE` pixels; a few values per crop
 come out:
 
 1. 18 Gabor filters (3 wavelengths, 6 orientations); magnitudes, 8 bit.
-2. Local binary patterns (8 neighbours, 59 uniform bins) of every inner pixel on the planes XY, XT and YT. The given
-   crops before and after it are its neighbours in time; the first and the last crop are their own.
+2. Local binary patterns (8 neighbours, 59 uniform bins) of every inner pixel on the planes XY, XT and YT. The
+   neighbours in time are the given crops before and after; the first and the last crop stand in for missing ones.
 3. Histograms in 4 x 4 cells: 18 x 3 x 16 x 59 = 50 976 values per crop.
 4. Principal components, fitted on train only, of the histograms of `VOLUME_CROPS` crops together: as many as explain
    98 % of the variance. AVEC ends with 84. On the demo's synthetic corpus, 84 explain 83 % and about 320 explain 98 %.
 
-Projecting is linear, so the mean over a volume can be taken after it, on a few values instead of 50 976.
+The projection is linear, so the mean over a volume can be taken after it, on a few values instead of 50 976.
 """
 
 from dataclasses import dataclass
@@ -51,10 +51,10 @@ class Components:
 
         Args:
           histograms: float32 [samples, histogram], at least two samples.
-          limit: number of components that is not exceeded, even if they explain less; None sets no limit.
+          limit: largest number of components, even if they explain less than 98 %; None sets no limit.
         """
         most = len(histograms) - 1
-        # The randomised decomposition is the faster one if few components are wanted.
+        # The randomised decomposition is faster if few components are wanted.
         pca = PCA(min(limit, most), svd_solver="randomized", random_state=0) if limit else PCA(most, svd_solver="full")
         pca.fit(histograms)
         count = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), _EXPLAINED_VARIANCE)) + 1
@@ -73,7 +73,7 @@ class Components:
 
 
 def reduced(crops: np.ndarray) -> np.ndarray:
-    """Returns RGB crops, uint8 [crops, height, width, 3], in grey, as uint8 [crops, SIZE, SIZE]."""
+    """Returns RGB crops, uint8 [crops, height, width, 3], in grey and reduced to uint8 [crops, SIZE, SIZE]."""
     grey = (cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops)
     pictures = [cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for picture in grey]
     return np.array(pictures, np.uint8).reshape(-1, SIZE, SIZE)
@@ -95,7 +95,7 @@ def gabor_magnitudes(crops: np.ndarray) -> np.ndarray:
 
 
 def gabor_kernels() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the real and the imaginary part of each filter; an evenly grey picture has response 0."""
+    """Returns the real and the imaginary part of each filter; a uniformly grey picture has response 0."""
     kernels = []
     for wavelength in _WAVELENGTHS_PIXELS:
         sigma = wavelength / 2.0
@@ -111,7 +111,7 @@ def gabor_kernels() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def histograms(magnitudes: np.ndarray) -> np.ndarray:
-    """Returns the histograms of the local binary patterns of each crop but the first and the last.
+    """Returns the histograms of the local binary patterns of each crop except the first and the last.
 
     Args:
       magnitudes: uint8 [filters, height, width, crops].

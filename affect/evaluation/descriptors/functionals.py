@@ -1,12 +1,12 @@
-"""Functionals: every frame's descriptors, summarised over a window around it (PAPER.md section 6a).
+"""Functionals: descriptors summarised over a window around every frame.
 
 Descriptors go in as rows at equal distances, functionals come out as one row per frame. A window reaches half its
 length to either side of the middle of its frame; at the ends of a recording, it is cut off. AVEC 2016 does not say
-where in its windows a frame lies. Another place acts like a delay, and the baseline searches the delay on dev.
+where in its windows a frame lies. Another position would act like a delay, and the baseline searches the delay on dev.
 
 `egemaps_functionals` computes the 88 functionals of eGeMAPSv02 (Eyben et al., 2016) from its 25 low-level descriptors,
-under openSMILE's names. Two of them are simpler than in openSMILE: the slopes of F0 and loudness are those from one row
-to the next and not those between extrema, and loudness peaks are the maxima that stand out by a tenth of the range.
+under openSMILE's names. Two kinds are simpler than in openSMILE: the slopes of F0 and loudness are taken from one row
+to the next and not between extrema, and loudness peaks are the maxima that stand out by a tenth of the range.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,12 +18,12 @@ from scipy.interpolate import PchipInterpolator
 from scipy.signal import find_peaks
 
 F0, LOUDNESS = "F0semitoneFrom27.5Hz_sma3nz", "Loudness_sma3"
-# The mean of an MFCC may be nearly 0, and its coefficient of variation then says nothing but would dominate a column.
+# Where the mean of an MFCC is nearly 0, its coefficient of variation is meaningless but would dominate the column.
 _MAX_VARIATION = 10.0
-_MIN_STD = 1e-9  # less is rounding, for instance in silence
+_MIN_STD = 1e-9  # smaller deviations are rounding errors, for instance in silence
 _PERCENTILES = (20.0, 50.0, 80.0)
 _PEAK_PROMINENCE = 0.1  # of the range of loudness in the recording
-# eGeMAPS describes the balance of the spectrum in voiced and unvoiced sound only, never in both together.
+# eGeMAPS describes the balance of the spectrum in voiced and in unvoiced sound, but not in both together.
 _APART = ("alphaRatio", "hammarbergIndex", "slope")
 
 # A column of functionals: its name, and its value in every window.
@@ -74,7 +74,7 @@ class Windows:
         shape = (-1, *[1] * (values.ndim - 1))
         weights = counted.reshape(shape)
         count = np.maximum(self.counts(counted), 1.0).reshape(shape)
-        # Around the mean of the recording: differences of large sums would lose small variances.
+        # Relative to the mean of the recording, because differences of large sums would lose small variances.
         offset = values[counted].mean(axis=0, dtype=np.float64) if counted.any() else 0.0
         deviations = np.where(weights, values - offset, 0.0)
         mean = self.sums(deviations) / count
@@ -106,8 +106,8 @@ def interpolate_missing(values: np.ndarray, known: np.ndarray, frames: int) -> n
       frames: number of frames.
 
     Returns:
-      float64 [frames, columns]; before the first and after the last known frame their values are held, and without
-      any known frame everything is 0.
+      float64 [frames, columns]; before the first and after the last known frame their values are held; without
+      any known frame, everything is 0.
     """
     if len(known) < 2:
         return np.zeros((frames, values.shape[1])) + (values[0] if len(known) else 0.0)
@@ -117,7 +117,7 @@ def interpolate_missing(values: np.ndarray, known: np.ndarray, frames: int) -> n
 def egemaps_functionals(
     names: Iterable[str], values: np.ndarray, power: np.ndarray, windows: Windows, row_secs: float
 ) -> list[Column]:
-    """Returns the functionals of eGeMAPS, as far as the descriptors are there.
+    """Returns the functionals of eGeMAPS for the given descriptors.
 
     Args:
       names: names of the low-level descriptors; those that end in `nz` exist in voiced rows only.
@@ -127,7 +127,7 @@ def egemaps_functionals(
       row_secs: time from row to row.
 
     Returns:
-      The columns. A functional of voiced rows is 0 in windows without any, as in openSMILE.
+      The columns. A functional over voiced rows is 0 in windows without voiced rows, as in openSMILE.
     """
     descriptors = dict(zip(names, values.T.astype(np.float64), strict=True))
     voiced = descriptors[F0] > 0.0
@@ -164,7 +164,7 @@ def _detailed(
         yield f"{name}_percentile{percent}", column
     yield f"{name}_pctlrange0-2", percentiles[:, 2] - percentiles[:, 0]
     slope = np.diff(values, prepend=values[:1]) / row_secs
-    # Only between two rows that count: from unvoiced to voiced, F0 does not rise but begins.
+    # Only between two rows that count, because F0 does not rise from unvoiced to voiced rows; it begins there.
     inside = np.ones(len(values), bool) if counted is None else counted & np.roll(counted, 1)
     for what, chosen in (("Rising", slope > 0.0), ("Falling", slope < 0.0)):
         mean, std = windows.mean_and_std(slope, inside & chosen)
@@ -173,7 +173,7 @@ def _detailed(
 
 
 def _by_voicing(name: str, values: np.ndarray, voiced: np.ndarray, windows: Windows) -> Iterator[Column]:
-    """Yields the functionals of a descriptor of the spectrum: over all, over voiced and over unvoiced rows."""
+    """Yields the functionals of a spectral descriptor: over all, over voiced and over unvoiced rows."""
     apart = name.startswith(_APART)
     if not apart:
         yield from _mean_and_variation(name, values, None, windows)

@@ -1,7 +1,7 @@
-"""Geometric features: where the face is, how large it is, and how it moves (PAPER.md section 6a).
+"""Geometric features: where the face is, how large it is, and how it moves.
 
-AVEC 2016 has 316 values from 49 facial landmarks. Shards hold no landmarks but only the square that each face crop was
-cut from, so ours describe the movement of the head and nothing inside the face.
+AVEC 2016 has 316 values from 49 facial landmarks. Shards hold no landmarks, only the square that each face crop was cut
+from. So these features describe the movement of the head, but nothing inside the face.
 """
 
 import numpy as np

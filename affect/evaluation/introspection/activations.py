@@ -1,4 +1,4 @@
-"""Gate and cell activations of a network's LSTMs, recomputed from what goes into a layer and what comes out of it.
+"""Gate and cell activations of a network's LSTMs, recomputed from the inputs and outputs of each layer.
 
 Keras' LSTM gives only its outputs h. With x and h known, the gates of all frames are one matrix product,
 
@@ -8,7 +8,7 @@ whose four quarters are, in Keras' order, the input gate i, the forget gate f, t
 The cell then follows frame by frame: c(t) = f(t) c(t - 1) + i(t) g(t).
 
 Recordings are processed in chunks, with the state carried along (see `affect.models.stepping`), so the memory needed
-does not depend on their length. They are written as
+does not depend on their length. Activations are written as
 
     <recording>/<layer>/{input,forget,candidate,output,cell}     float32 [frames, units]
 """
@@ -36,12 +36,12 @@ Activations = dict[str, np.ndarray]
 def gate_activations(
     weights: list[np.ndarray], inputs: np.ndarray, outputs: np.ndarray, hidden: np.ndarray, cell: np.ndarray
 ) -> Activations:
-    """Returns the gate and cell activations of an LSTM of Keras with its default activations.
+    """Returns the gate and cell activations of a Keras LSTM with sigmoid gates and tanh, the defaults.
 
     Args:
       weights: kernel [features, 4 * units], recurrent kernel [units, 4 * units] and bias [4 * units].
       inputs: [frames, features], the layer's inputs; at least one frame.
-      outputs: [frames, units], the layer's outputs for them.
+      outputs: [frames, units], the layer's outputs for these inputs.
       hidden: [units], the output before the first frame.
       cell: [units], the cell before the first frame.
     """
@@ -74,7 +74,7 @@ def activation_recorder(
     stepping = build_stepping_network(experiment.model, experiment.modality)
     copy_weights(network, stepping)
     layers = {layer.name: layer for layer in stepping.layers if isinstance(layer, keras.layers.LSTM)}
-    # What a layer is called with is (inputs, two states, mask), and it returns (outputs, two states).
+    # A layer takes (inputs, two states, mask) and returns (outputs, two states).
     signals = {name: (layer.input[0], layer.output[0]) for name, layer in layers.items()}
     probe = keras.Model(stepping.input, {"signals": signals, "stepping": stepping.output})
     run = tf.function(lambda inputs: probe(inputs, training=False), reduce_retracing=True)
@@ -103,12 +103,12 @@ def activation_recorder(
 def written(
     chunks: Iterator[dict[str, Activations]], group: h5py.Group, frames: int
 ) -> Iterator[dict[str, Activations]]:
-    """Writes the activations of one recording while they pass; equal activations give equal bytes.
+    """Writes the activations of one recording and passes them on; equal activations give equal bytes.
 
     Args:
       chunks: from `activation_recorder`.
       group: the recording's group in the HDF5 file.
-      frames: frames of the recording.
+      frames: number of frames of the recording.
 
     Yields:
       The chunks, unchanged, each after it has been written.

@@ -1,18 +1,19 @@
-"""Which LSTM activations follow prosody: correlations, and what they would be by chance.
+"""Which LSTM activations follow prosody: correlations, and controls that show how large they are by chance.
 
 The statistic is Pearson's r within a recording, averaged over the recordings with their numbers of frames as weights.
 That is the correlation of all frames pooled after activation and feature have been standardised per recording.
 Without that, differences in level between a handful of recordings would count as much as what happens within them.
 
-The best of thousands of activations correlates with anything to some extent. Hence two controls, each with the same
-selection of the best one:
+Among thousands of activations, the best one correlates with anything to some extent. Hence two controls, in which the
+best activation is selected in the same way:
 
-    other recordings    The activations of a recording against the features of another one, from the same frames on. All
-                        recordings are moved by 1, 2, ... places, at most `MAX_PAIRINGS`; the largest value counts.
+    other recordings    The activations of each recording against the features of another one, frame by frame from the
+                        start. Every recording is paired with the s-th after it, for s = 1, 2, ... up to
+                        `MAX_PAIRINGS`; the largest value counts.
     untrained           The same network with random weights. What correlates there as well has not been learnt: the
-                        energy of the sound, for instance, is in the size of everything that a network computes.
+                        energy of the sound, for instance, scales everything that a network computes.
 
-Frames without a value, as F0 has where there is no voice, are left out.
+Frames in which a feature has no value (F0 without voice, for instance) are left out.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ class UnitCorrelation(msgspec.Struct, frozen=True):
     """How one activation follows a feature.
 
     Attributes:
-      layer, gate, unit: which activation.
+      layer, gate, unit: the activation.
       pearson: the statistic described above.
       per_recording: Pearson's r within each recording.
     """
@@ -54,8 +55,8 @@ class FeatureCorrelations(msgspec.Struct, frozen=True):
     Attributes:
       frames: number of frames that have a value.
       best: the activations with the largest absolute correlation, best first; empty if no frame has a value.
-      other_recordings: largest absolute correlation with features of other recordings; None if there is only one.
-      untrained: largest absolute correlation in the untrained network; None if that was not asked for.
+      other_recordings: largest absolute correlation with features of other recordings; None with a single recording.
+      untrained: largest absolute correlation in the untrained network; None if it was not computed.
     """
 
     frames: int
@@ -72,7 +73,7 @@ class Correlations:
       units: (layer, gate, unit) of every activation.
       r: [recordings, pairings + 1, features, units], Pearson's r within a recording; 0 where either is constant.
         Pairing 0 is with the recording's own features, pairing s with those of the s-th recording after it.
-      frames: [recordings, pairings + 1, features], how many frames have a value.
+      frames: [recordings, pairings + 1, features], number of frames that have a value.
     """
 
     units: list[tuple[str, str, int]]
@@ -93,8 +94,8 @@ def correlate(chunks: Iterator[dict[str, Activations]], features: np.ndarray) ->
       features: [frames, features], as many frames as the chunks have; NaN where there is no value.
 
     Returns:
-      A tuple of (layer, gate, unit) of every activation; Pearson's r [features, units], 0 where either is constant; and
-      the number of frames that have a value, [features], 0 for constant features.
+      (layer, gate, unit) of every activation; Pearson's r [features, units], 0 where either is constant; and the number
+      of frames that have a value, [features], 0 for constant features.
     """
     standard, known = _standardise(features)
     units, start, sums = [], 0, 0.0
@@ -109,7 +110,7 @@ def correlate(chunks: Iterator[dict[str, Activations]], features: np.ndarray) ->
     frames = known.sum(axis=0)
     mean, square, product = sums / np.maximum(frames, 1)[:, None]
     variance = square - mean**2
-    varies = variance > 1e-12 * np.maximum(square, 1.0)  # above the rounding errors of a constant
+    varies = variance > 1e-12 * np.maximum(square, 1.0)  # larger than the rounding errors of a constant
     return units, np.where(varies, product / np.sqrt(np.where(varies, variance, 1.0)), 0.0), frames
 
 
@@ -171,9 +172,9 @@ def best_per_feature(
 
 
 def _standardise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns features with mean 0 and deviation 1 where they have a value, else 0; and where that is.
+    """Returns features with mean 0 and deviation 1, and 0 where they have no value; and a mask of where they have one.
 
-    Constant features have a value nowhere.
+    Constant features count as having no value.
     """
     known = np.isfinite(features)
     low, high = np.where(known, features, np.inf).min(axis=0), np.where(known, features, -np.inf).max(axis=0)

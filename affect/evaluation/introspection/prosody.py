@@ -2,7 +2,7 @@
 
 rms_energy   root mean square of the frame's samples; full scale is 1
 rms_range    largest minus smallest rms_energy of the last second, this frame included
-loudness     as the ear weights it, see `affect.evaluation.descriptors.acoustic`; mean over the frame
+loudness     perceived loudness, see `affect.evaluation.descriptors.acoustic`; mean over the frame
 f0           fundamental frequency in semitones above 27.5 Hz, mean over the voiced part of the frame; NaN where
 nothing is voiced
 """
@@ -55,7 +55,7 @@ def prosody(pcm: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def trailing_range(values: np.ndarray, frames: int) -> np.ndarray:
-    """Returns the largest minus the smallest of the last `frames` values, [frames]; of fewer at the beginning."""
+    """Returns the largest minus the smallest of the last `frames` values (fewer at the beginning), for every value."""
     padded = np.concatenate([np.repeat(values[:1], frames - 1), values])
     windows = np.lib.stride_tricks.sliding_window_view(padded, frames)
     return windows.max(axis=1) - windows.min(axis=1)

@@ -1,4 +1,4 @@
-"""The results of an analysis: the content of `analysis.json`, and the same as text and as a page."""
+"""The results of an analysis: the content of `analysis.json`, and their form as text and as a page."""
 
 import base64
 
@@ -18,8 +18,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
       data: fingerprint of the data.
       synthetic: whether network or data come from the synthetic corpus.
       partition: the partition that was analysed.
-      recordings: its recordings that have sound, in order; those that the correlations are computed from.
-      activations: number of activations among which the best ones were chosen.
+      recordings: its recordings that have sound, in order; the correlations are computed from these.
+      activations: number of activations from which the best were chosen.
       pairings: number of pairings with other recordings in the control.
       prosody_by: what computed loudness and F0, with its version.
       features: the correlations by feature.
@@ -70,7 +70,7 @@ def as_html(analysis: Analysis, name: str, pictures: dict[str, Figure]) -> str:
     Args:
       analysis: the numbers.
       name: name of the run.
-      pictures: "activations" and "filters", where there are any.
+      pictures: figures by name: "activations" and "filters", where they exist.
     """
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("affect.evaluation.introspection", ""),

@@ -1,9 +1,9 @@
 """The paper's question for one partition: is end-to-end learning better than handcrafted features?
 
-Evaluated systems flow in (`affect.evaluation.reporting.comparison`). The best run of each modality, chosen on dev,
-meets the handcrafted system of the same modality on the same recordings; out flow their CCCs, the difference with its
-interval over recordings and the p-value of the sign-flip test, and one sentence that says what they show and what they
-cannot.
+Evaluated systems flow in (`affect.evaluation.reporting.comparison`). The best run of each modality, chosen on dev, is
+compared with the handcrafted system of the same modality on the same recordings. What flows out: their CCCs, the
+difference with its interval over recordings and the p-value of the sign-flip test, and one sentence that says what
+these numbers show and what they cannot show.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from affect.config import DIMENSIONS, MODALITIES
 from affect.errors import UserError
 from affect.evaluation.intervals import PairedComparison, PairedDifference, compare_predictions
-from affect.evaluation.reporting.comparison import Comparison, Kind, Synthetic, System, is_recola, which_are_synthetic
+from affect.evaluation.reporting.comparison import Comparison, Synthetic, System, is_recola, which_are_synthetic
 from affect.evaluation.scores import DimensionScores
 
 SYNTHETIC_CAVEAT = "this corpus proves that the machinery works and not the paper's claim"
@@ -20,11 +20,11 @@ REAL_CAVEAT = "other corpora, other handcrafted features and other seeds of the 
 
 
 class Reported(NamedTuple):
-    """CCCs that others reported for RECOLA, as text: each is quoted and never computed here.
+    """CCCs that others reported for RECOLA, as text; they are quoted and not computed here.
 
     Attributes:
-      paper: Tzirakis et al. 2017, recalled and not verified.
-      avec: the AVEC 2016 baseline, Valstar et al. 2016, table 6. Video: appearance / geometric, which it has not fused;
+      paper: Tzirakis et al. 2017, quoted from memory and not verified.
+      avec: the AVEC 2016 baseline, Valstar et al. 2016, table 6. Video: appearance / geometric, which it does not fuse;
         audiovisual: its fusion of eight modalities, ECG and EDA among them.
     """
 
@@ -54,7 +54,7 @@ class Contest:
     """One modality and one dimension.
 
     Attributes:
-      modality, dimension: which.
+      modality, dimension: what is predicted from what.
       end_to_end, handcrafted: the scores after the chosen post-processing; None where there is no such system.
       comparison: end-to-end minus handcrafted; None where the two may not be compared.
       reported: what others reported; None if the corpus is not RECOLA.
@@ -69,7 +69,7 @@ class Contest:
 
     @property
     def sign(self) -> int | None:
-        """1 or -1 if the interval of the pooled difference lies above or below 0, 0 if it holds 0, None without one."""
+        """1 or -1 if the pooled difference's interval is above or below 0, 0 if it includes 0, None without one."""
         interval = None if self.comparison is None else self.comparison.pooled.ci95
         if interval is None:
             return None
@@ -78,16 +78,16 @@ class Contest:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of one partition.
+    """The answer for one partition.
 
     Attributes:
       partition: its name.
-      recordings: number of its labelled recordings.
+      recordings: number of its labelled recordings; a system may have predicted fewer.
       synthetic: whether its scores come from synthetic data.
-      systems: the systems that meet, by modality; end-to-end first.
-      contests: modality by modality, those with any score.
+      systems: the systems to compare, by modality; end-to-end first.
+      contests: modality by modality; those in which a system has a score.
       refusals: why systems are not compared.
-      sentence: what the numbers show and what they cannot.
+      sentence: what the numbers show and what they cannot show.
     """
 
     partition: str
@@ -105,13 +105,14 @@ class Answer:
 
     @property
     def exact(self) -> bool:
-        """Whether all p-values are exact: with many recordings only random flips are counted."""
+        """Whether all p-values are exact; with many recordings only a random sample of the flips is counted."""
         return all(difference.exact for _, difference in self.differences)
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p-value that the sign-flip test can give with so many recordings."""
-        return 2.0 / 2.0 ** min(self.recordings, 1000)
+        """The smallest p-value that the sign-flip test can give, in the comparison with the fewest recordings."""
+        recordings = min((difference.recordings for _, difference in self.differences), default=self.recordings)
+        return 2.0 / 2.0 ** min(recordings, 1000)
 
 
 def answer(comparison: Comparison) -> Answer:
@@ -120,9 +121,15 @@ def answer(comparison: Comparison) -> Answer:
     table = comparison.tables[partition]
     systems, contests, refusals = {}, [], []
     for modality in MODALITIES:
-        first, second = (_scored(comparison, kind, modality) for kind in ("end-to-end", "handcrafted"))
+        first, second = (comparison.best(kind, modality, partition) for kind in ("end-to-end", "handcrafted"))
         if first is None and second is None:
             continue
+        better = comparison.best("end-to-end", modality)
+        if better is not None and better is not first:
+            refusals.append(
+                f"{better.name} is the best {modality} run on dev, but has no scores on {partition}; run "
+                f"eval.py --partitions=dev,{partition} on it"
+            )
         systems[modality] = (first, second)
         differences, refusal = _differences(first, second, partition)
         refusals += [refusal] if refusal else []
@@ -132,22 +139,16 @@ def answer(comparison: Comparison) -> Answer:
             reported = REPORTED.get((partition, modality, dimension)) if recola else None
             contests.append(Contest(modality, dimension, scores[0], scores[1], differences.get(dimension), reported))
     synthetic = which_are_synthetic(list(table.values()))
-    recordings = next(iter(table.values())).recordings
+    recordings = max(metrics.recordings for metrics in table.values())
     has_baseline = any(handcrafted for _, handcrafted in systems.values())
     sentence = _sentence(partition, recordings, synthetic, contests, has_baseline)
     return Answer(partition, recordings, synthetic, systems, contests, refusals, sentence)
 
 
-def _scored(comparison: Comparison, kind: Kind, modality: str) -> System | None:
-    """Returns the best system of a kind and modality; None if it has no scores of the partition."""
-    system = comparison.best(kind, modality)
-    return system if system and comparison.partition in system.scores else None
-
-
 def _differences(
     end_to_end: System | None, handcrafted: System | None, partition: str
 ) -> tuple[dict[str, PairedComparison], str]:
-    """Compares two systems by dimension; or says why they are not compared."""
+    """Returns the comparison of two systems by dimension, or the reason why they are not compared."""
     if end_to_end is None or handcrafted is None:
         return {}, ""
     names = f"{end_to_end.name} and {handcrafted.name} are not compared"
@@ -168,7 +169,7 @@ def _differences(
 def _sentence(
     partition: str, recordings: int, synthetic: Synthetic, contests: list[Contest], has_baseline: bool
 ) -> str:
-    """Returns the one sentence, from the numbers alone."""
+    """Returns the sentence of the answer, which follows from the numbers alone."""
     where = (
         f"On the {recordings} recordings of {partition}" if recordings != 1 else f"On the only recording of {partition}"
     )
@@ -199,7 +200,7 @@ def _sentence(
 
 
 def _listed(contests: list[Contest]) -> str:
-    """Returns for instance "video valence, and audiovisual arousal and valence"."""
+    """Returns contests as text, for instance "video valence, and audiovisual arousal and valence"."""
     by_modality: dict[str, list[str]] = {}
     for contest in contests:
         by_modality.setdefault(contest.modality, []).append(contest.dimension)

@@ -1,8 +1,8 @@
 """Reads evaluated systems and decides which of them belong together.
 
 Run folders and the output folder of `affect.evaluation.baseline` flow in; systems with their scores and curves, and
-remarks on everything that is left out, flow out. A system is one column of the paper's question: an end-to-end network,
-a handcrafted system, or the trivial baseline.
+remarks on everything that is left out, flow out. A system is an end-to-end network, a handcrafted system, or the
+trivial one.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,12 @@ class System:
 
     Attributes:
       name: the name that the tables give it.
-      kind: how it gets from a recording to a prediction.
-      modality: "audio", "video" or "audiovisual": what it is compared with; None for others.
-      folder: where its `eval` folder is.
-      scores: by partition, those that belong together.
-      curves: the same partitions' predictions; a partition of an earlier version has none.
+      kind: "end-to-end", "handcrafted" or "trivial".
+      modality: "audio", "video" or "audiovisual"; systems of the same modality are compared. None for systems that are
+        only listed.
+      folder: the folder that holds its `eval` folder.
+      scores: by partition, only those that belong together.
+      curves: predictions by partition; missing for partitions that an earlier version evaluated.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Comparison:
     """Evaluated systems side by side.
 
     Attributes:
-      systems: in table order, the runs before the baselines; those without a score that may be shown are included.
+      systems: in table order, the runs before the handcrafted systems; includes those without any score to show.
       remarks: what was left out because it does not belong together, and what a reader of the scores should know.
       baseline: how the handcrafted systems were made; None without any.
     """
@@ -71,7 +72,7 @@ class Comparison:
 
     @property
     def tables(self) -> dict[str, dict[str, Metrics]]:
-        """The scores by partition and system, for the partitions in which a run has any."""
+        """The scores by partition and system, for the partitions on which a run has any."""
         tables = {}
         for partition in PARTITIONS:
             scored = [system for system in self.systems if partition in system.scores]
@@ -81,7 +82,7 @@ class Comparison:
 
     @property
     def partition(self) -> str:
-        """The last partition with scores; test if its labels are known."""
+        """The last partition with scores: test, if it was scored."""
         return list(self.tables)[-1]
 
     @property
@@ -98,19 +99,21 @@ class Comparison:
         """Returns the systems with a score on a partition."""
         return [system for system in self.systems if system.name in self.tables[partition]]
 
-    def best(self, kind: Kind, modality: str | None = None) -> System | None:
-        """Returns the system of a kind with the best mean CCC on dev, which is how a system may be chosen.
+    def best(self, kind: Kind, modality: str | None = None, partition: str | None = None) -> System | None:
+        """Returns the system of a kind with the best mean CCC on dev; test must not decide that.
 
         Args:
           kind: the kind.
-          modality: None looks at all modalities.
+          modality: the modality; None includes all systems.
+          partition: only systems with scores of this partition; None includes all systems.
         """
-        systems = [one for one in self.shown if one.kind == kind and modality in (None, one.modality)]
+        shown = self.shown if partition is None else self.shown_on(partition)
+        systems = [one for one in shown if one.kind == kind and modality in (None, one.modality)]
         return max(systems, key=_mean_dev_ccc, default=None)
 
 
 def compare(run_dirs: list[Path], baseline: Path | None = None) -> Comparison:
-    """Reads the scores and curves of runs, and of each only those that belong together.
+    """Reads the scores and curves of runs; of each run, only those that belong together.
 
     Args:
       run_dirs: evaluated run folders, in the order in which the tables list them.
@@ -134,13 +137,13 @@ def compare(run_dirs: list[Path], baseline: Path | None = None) -> Comparison:
 
 
 def which_are_synthetic(scores: list[Metrics]) -> Synthetic:
-    """Returns whether all, some or none of the scores come from synthetic data; unknown ones do not count."""
+    """Returns whether all, some or none of the scores come from synthetic data; those of unknown origin are ignored."""
     known = [metrics.synthetic for metrics in scores if metrics.synthetic is not None]
     return "none" if not any(known) else "all" if all(known) else "some"
 
 
 def is_recola(metrics: Metrics) -> bool:
-    """Returns whether scores are of RECOLA, as far as the manifest of the shards tells."""
+    """Returns whether scores are of RECOLA, judging by the layout in the manifest of the shards."""
     return metrics.synthetic is False and metrics.layout in RECOLA_LAYOUTS
 
 
@@ -151,7 +154,7 @@ def _read_baseline(folder: Path) -> list[tuple[System, list[str]]]:
             f"--baseline={folder} has no {BASELINE_NAME}; it must be the --output_dir of a finished "
             "python -m affect.evaluation.baseline"
         )
-    # The feature sets from video are shown one by one, but only their fusion meets a network.
+    # The two feature sets from video are listed, but only their fusion is compared with a network.
     return [
         _read_system(
             title,
@@ -165,7 +168,7 @@ def _read_baseline(folder: Path) -> list[tuple[System, list[str]]]:
 
 
 def _read_system(name: str, kind: Kind, modality: str | None, folder: RunFolder) -> tuple[System, list[str]]:
-    """Reads one system, and what there is to say about its scores."""
+    """Reads one system, and returns it with remarks on its scores."""
     scores, remarks = scores_that_belong_together(folder)
     if kind == "end-to-end":
         for partition, metrics in scores.items():
@@ -190,8 +193,8 @@ def _mean_dev_ccc(system: System) -> float:
 
 
 def _remarks_on_data(tables: dict[str, dict[str, Metrics]]) -> list[str]:
-    """Says which scores are of other data than the network was trained on, or than the table's first system."""
-    remarks = {}  # a dict, because the partitions of one system mostly give the same remark
+    """Returns remarks on scores of other data than the network was trained on, or than the table's first system."""
+    remarks = {}  # a dict, because the partitions of one system usually give the same remark
     for table in tables.values():
         data = {system: metrics.digests.data for system, metrics in table.items() if metrics.digests}
         for system, metrics in table.items():

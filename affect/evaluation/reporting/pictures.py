@@ -18,7 +18,7 @@ from affect.evaluation.scores import CURVE_OF
 from affect.storage import read_json
 
 OPEN_CURVES = 2
-# RECOLA's largest partition has 15 recordings. A mail takes that many pictures of five minutes, but not hundreds.
+# RECOLA's largest partition has 15 recordings. Curves of that many recordings fit into a mail, hundreds do not.
 MAX_CURVES = 20
 
 
@@ -31,7 +31,7 @@ class Picture:
 
 
 class _Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """What the report shows of `environment.json`; nothing is required of old or foreign files."""
+    """What the report shows of `environment.json`; all fields are optional, because older files lack some."""
 
     python: str | None = None
     packages: dict[str, str] = {}
@@ -46,13 +46,13 @@ class _Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pictures:
-    """Draws figures for one page: every element gets ids of its own."""
+    """Draws figures for one page, with ids that are unique in the page."""
 
     def __init__(self):
         self._numbers = count(1)
 
     def draw(self, figure: figures.Figure, caption: str, description: str | None = None) -> Picture:
-        """Returns a figure with its caption, which also describes it to readers who do not see it."""
+        """Returns a figure with its caption; `description`, or else the caption, serves as its text alternative."""
         return Picture(figures.to_svg(figure, description or caption, f"figure-{next(self._numbers)}"), caption)
 
 
@@ -74,7 +74,8 @@ def forest(answer: Answer, pictures: Pictures) -> Picture | None:
 
 def best_section(comparison: Comparison, pictures: Pictures) -> dict | None:
     """Returns curves and scatter of the end-to-end system that is best on dev; None where no curves are stored."""
-    best, partition = comparison.best("end-to-end"), comparison.partition
+    partition = comparison.partition
+    best = comparison.best("end-to-end", partition=partition)
     if best is None or partition not in best.curves:
         return None
     stored = best.curves[partition]
@@ -97,14 +98,14 @@ def best_section(comparison: Comparison, pictures: Pictures) -> dict | None:
         "omitted": max(0, len(stored.curves["raw"]) - MAX_CURVES),
         "scatter": pictures.draw(
             figures.predicted_against_gold(predicted, gold, DIMENSIONS),
-            f"{best.name}, {partition}: {len(gold)} frames; the darker, the more (logarithmic). The line is perfect "
-            "agreement.",
+            f"{best.name}, {partition}: {len(gold)} frames; darker means more frames (logarithmic). The line marks "
+            "perfect agreement.",
         ),
     }
 
 
 def training_section(comparison: Comparison, pictures: Pictures) -> list[dict]:
-    """Returns training curves and environment of each run; what a folder lacks is left out."""
+    """Returns training curves and environment of each run; anything that its folder lacks is left out."""
     runs = []
     for system in comparison.shown:
         if system.kind != "end-to-end":

@@ -31,19 +31,21 @@ def partition_section(comparison: Comparison, partition: str) -> dict:
     """Returns the scores of all systems on one partition, after every chain."""
     table = comparison.tables[partition]
     systems = comparison.shown_on(partition)
-    first = table[systems[0].name]
+    largest = max(systems, key=lambda system: table[system.name].frames)
+    recordings = table[largest.name].recordings
     return {
         "name": partition,
         "synthetic": which_are_synthetic(list(table.values())),
-        "recordings": first.recordings,
+        "recordings": recordings,
         "unlabelled": max(metrics.unlabelled_recordings for metrics in table.values()),
-        "minutes": first.frames / frame_rate_hz(systems[0], partition) / 60.0,
+        "minutes": table[largest.name].frames / frame_rate_hz(largest, partition) / 60.0,
         "systems": [
             {
                 "name": system.name,
                 "synthetic": bool(metrics.synthetic),
                 "context": metrics.context,
                 "faceless": metrics.faceless_share,
+                "fewer_recordings": metrics.recordings if metrics.recordings != recordings else None,
                 "rows": [
                     (CHAIN_NAMES[key], key == CURVE_OF[metrics.chosen], scores) for key, scores in chains(metrics)
                 ],
@@ -64,7 +66,7 @@ def chains(metrics: Metrics) -> Iterator[tuple[str, dict[str, DimensionScores]]]
 
 
 def faceless(table: dict[str, Metrics]) -> list[tuple[str, FacelessShares]]:
-    """Returns the shares of frames without a face, once for all systems that saw the same, with the systems' names."""
+    """Returns the shares of frames without a face, with the names of the systems; equal shares are listed once."""
     groups: list[tuple[list[str], FacelessShares]] = []
     for system, metrics in table.items():
         shares = metrics.faceless_shares()
@@ -91,7 +93,7 @@ def recordings_section(comparison: Comparison) -> dict | None:
 
 
 def chain_section(comparison: Comparison) -> dict:
-    """Returns what the chains do, what they are, and the CCC after each of their steps."""
+    """Returns the effect of the chains, their fitted values, and the CCC after each of their steps."""
     effects, fitted, steps = [], [], []
     partition = comparison.partition
     for system in comparison.shown:
@@ -112,7 +114,7 @@ def chain_section(comparison: Comparison) -> dict:
 
 
 def corpus_line(comparison: Comparison) -> str:
-    """Returns what corpus this was, in one line."""
+    """Returns one line that describes the corpus: its kind, layout and size."""
     table = comparison.tables[comparison.partition]
     layouts = dict.fromkeys(metrics.layout for metrics in table.values() if metrics.layout)
     kind = {"all": "Synthetic corpus", "some": "Synthetic and other corpora", "none": "Corpus"}[comparison.synthetic]
@@ -128,7 +130,7 @@ def corpus_line(comparison: Comparison) -> str:
 
 
 def seeds_section(comparison: Comparison) -> list[dict]:
-    """Returns mean and standard deviation over seeds, where eval.py has scored the seeds of a shown run."""
+    """Returns mean and standard deviation over seeds, if eval.py has scored the seeds that a shown run belongs to."""
     files = {}
     for system in comparison.shown:
         for parent in list(system.folder.path.absolute().parents)[:2]:  # with --pretrain, the run is seed0/audio
@@ -191,7 +193,7 @@ def _own_cccs(system: System, partition: str) -> dict[str, dict[str, float]]:
 
 
 def _effect(system: System, dimension: str, partition: str, fitted: FittedChains | None) -> dict:
-    """Returns the CCCs after each chain: expected on unseen recordings by dev alone, and found on the partition."""
+    """Returns the CCCs after each chain: the leave-one-out estimates from dev, and those found on the partition."""
     expected = fitted and fitted.leave_one_out[dimension]
     found = {CHAIN_NAMES[key]: scores[dimension].ccc_pooled for key, scores in chains(system.scores[partition])}
     return {
