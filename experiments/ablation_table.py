@@ -11,9 +11,9 @@ import numpy as np
 
 from affect.config import DIMENSIONS
 from affect.errors import UserError
+from affect.evaluation.curves import Prediction
 from affect.evaluation.intervals import Interval, PairedDifference, compare_predictions
 from affect.evaluation.prediction_files import HDF5_NAME, read_curves
-from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import CURVE_OF, Metrics, scores_that_belong_together
 from affect.evaluation.scoring import labelled
 from affect.runs import RunFolder

@@ -10,9 +10,9 @@ import msgspec
 
 from affect.config import DIMENSIONS
 from affect.errors import UserError
+from affect.evaluation.curves import Prediction
 from affect.evaluation.intervals import RESAMPLES, PairedComparison, PairedDifference, compare_predictions
 from affect.evaluation.prediction_files import HDF5_NAME, read_curves
-from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import CURVE_OF, METRICS_NAME, Metrics, scores_that_belong_together
 from affect.runs import RunFolder
 from affect.storage import write_json
@@ -36,7 +36,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     partition: str
     synthetic: bool
     ccc: dict[str, PairedComparison]
-    evaluated: tuple[str, str] = ("", "")
+    evaluated: tuple[str, str]
 
     def lines(self) -> list[str]:
         """Returns the comparison as a plain-text table."""
@@ -45,10 +45,8 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
         recordings = differences[0].recordings
         lines = [
             f"{corpus}{self.partition}, {recordings} recordings: CCC of {self.first} minus CCC of {self.second}",
+            *(f"  {name}: {how}" for name, how in zip((self.first, self.second), self.evaluated, strict=True)),
             f"  {'':<24}{'difference':>12}{'95 % interval':>20}{'p (sign flips)':>16}",
-        ]
-        lines += [
-            f"  {name}: {how}" for name, how in zip((self.first, self.second), self.evaluated, strict=True) if how
         ]
         labels = [f"{name}, {label}" for name in DIMENSIONS for label in _LABELS.values()]
         lines += [_line(*pair) for pair in zip(labels, differences, strict=True)]

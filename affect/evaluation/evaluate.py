@@ -17,9 +17,10 @@ from affect.data.dataset import labelled_recordings, open_data
 from affect.data.faceless import FacelessShares, sees
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.errors import UserError
+from affect.evaluation.curves import Prediction
 from affect.evaluation.options import EvaluationOptions
 from affect.evaluation.partitions import curves_of, fit_chains, with_faceless_shares, write_partition
-from affect.evaluation.predictions import Prediction, predict
+from affect.evaluation.predictions import predict
 from affect.evaluation.scores import Context, Digests, Metrics
 from affect.evaluation.scoring import compute_metrics
 from affect.models.trained import TrainedNetwork

@@ -13,7 +13,7 @@ were equally likely, and p is the share of them with a difference at least as la
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,11 +21,9 @@ from scipy import stats
 
 from affect.config import DIMENSIONS
 from affect.errors import UserError
+from affect.evaluation.curves import Prediction
 from affect.evaluation.moments import Moments
 from affect.metrics import concordance_cc
-
-if TYPE_CHECKING:
-    from affect.evaluation.predictions import Prediction
 
 Interval = tuple[float, float]
 Signals = Sequence[np.ndarray]
@@ -118,7 +116,7 @@ def paired_difference(gold: Signals, first: Signals, second: Signals) -> PairedC
     )
 
 
-def compare_predictions(first: Sequence["Prediction"], second: Sequence["Prediction"]) -> dict[str, PairedComparison]:
+def compare_predictions(first: Sequence[Prediction], second: Sequence[Prediction]) -> dict[str, PairedComparison]:
     """Compares two systems on the labelled recordings that both have predicted; returns the result by dimension.
 
     Raises:

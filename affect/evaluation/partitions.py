@@ -15,8 +15,8 @@ from affect.data.faceless import FacelessShares
 from affect.data.manifest import RecordingEntry
 from affect.evaluation.cautious import fit_dimension
 from affect.evaluation.chain import FittedChains, PostProcessing, Statistics
+from affect.evaluation.curves import Curves, Prediction
 from affect.evaluation.prediction_files import write_curves
-from affect.evaluation.predictions import Curves, Prediction
 from affect.evaluation.scores import CURVE_OF, METRICS_NAME, Chosen, Metrics
 from affect.evaluation.scoring import labelled, signals
 from affect.storage import atomic_write, write_json

@@ -23,7 +23,7 @@ import pandas as pd
 from affect.config import DIMENSIONS
 from affect.data.manifest import is_recording_name
 from affect.errors import UserError
-from affect.evaluation.predictions import Curves, Prediction
+from affect.evaluation.curves import Curves, Prediction
 
 KINDS = ("raw", "postprocessed", "cautious", "avec")
 FORMATS = ("avec",)  # written on request only

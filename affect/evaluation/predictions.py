@@ -3,8 +3,6 @@
 The network sees either a window at a time or the whole recording with its state carried along.
 """
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 
@@ -13,31 +11,13 @@ from affect.data.dataset import evaluation_dataset, label_delay_frames
 from affect.data.manifest import Manifest, RecordingEntry
 from affect.data.shard_check import shard_errors
 from affect.data.windows import Window, evaluation_windows
+from affect.evaluation.curves import Prediction
 from affect.evaluation.postprocess import delay
 from affect.evaluation.scores import Context
 from affect.evaluation.whole_recording import predict_whole
 from affect.models.masking import frame_masks
 
 _BATCH_SIZE = 2
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Prediction of one recording.
-
-    Attributes:
-      recording: its name.
-      predicted: [frames, 2], arousal and valence.
-      gold: [frames, 2], or None if the labels are withheld.
-    """
-
-    recording: str
-    predicted: np.ndarray
-    gold: np.ndarray | None
-
-
-# The curves of a partition by kind ("raw", "postprocessed", ...): the same recordings in the same order under each.
-Curves = dict[str, list[Prediction]]
 
 
 def predict(

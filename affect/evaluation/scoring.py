@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from affect.config import DIMENSIONS
+from affect.evaluation.curves import Prediction
 from affect.evaluation.intervals import ccc_intervals
 from affect.evaluation.postprocess import PostProcessing
-from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import CURVE_OF, Chosen, Context, DimensionScores, Metrics
 from affect.metrics import concordance_cc, pearson_cc, rmse
 

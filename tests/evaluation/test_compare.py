@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from affect.errors import UserError
 from affect.evaluation import eval_command
 from affect.evaluation.compare_runs import distinct_names, read_system
+from affect.evaluation.curves import Prediction
 from affect.evaluation.intervals import paired_difference
 from affect.evaluation.partitions import write_partition
 from affect.evaluation.prediction_files import read_curves
-from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import Metrics
 from affect.evaluation.scoring import compute_metrics
 from affect.storage import read_json

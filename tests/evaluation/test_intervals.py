@@ -9,8 +9,8 @@ from scipy import stats
 
 from affect.errors import UserError
 from affect.evaluation import intervals
+from affect.evaluation.curves import Prediction
 from affect.evaluation.intervals import ccc_intervals, compare_predictions, paired_difference
-from affect.evaluation.predictions import Prediction
 from affect.metrics import concordance_cc
 from tests.helpers.commands import REPOSITORY
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from affect.errors import UserError
+from affect.evaluation.curves import Prediction
 from affect.evaluation.prediction_files import read_curves, read_predictions, write_curves
-from affect.evaluation.predictions import Prediction
 from affect.media.arff import read_arff
 from tests.helpers.text_folders import content_of
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from affect.evaluation.curves import Prediction
 from affect.evaluation.prediction_files import write_csv
-from affect.evaluation.predictions import Prediction
 
 
 def test_the_times_of_a_recording_of_three_hours_are_all_different(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.metrics import mean_squared_error
 from affect.config import DIMENSIONS
 from affect.errors import UserError
 from affect.evaluation.chain import PostProcessing
-from affect.evaluation.predictions import Prediction
+from affect.evaluation.curves import Prediction
 from affect.evaluation.scores import Digests, DimensionScores, Metrics, scores_that_belong_together
 from affect.evaluation.scoring import compute_metrics, score
 from affect.metrics import concordance_cc

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from affect.config import Experiment
 from affect.evaluation.avec2016.files import BASELINE_NAME, Baseline
 from affect.evaluation.avec2016.protocol import GRIDS
+from affect.evaluation.curves import Prediction
 from affect.evaluation.partitions import curves_of, fit_chains, write_partition
-from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import Digests, Metrics
 from affect.evaluation.scoring import compute_metrics
 from affect.runs import RunFolder

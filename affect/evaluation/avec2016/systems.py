@@ -26,7 +26,7 @@ from affect.evaluation.avec2016.feature_sets import FeatureFiles, FeatureSet, Re
 from affect.evaluation.avec2016.fusion import LateFusion, fit_fusion, side_by_side
 from affect.evaluation.avec2016.protocol import Choice, Grid, Standardisation, fit_regression, standardise
 from affect.evaluation.chain import delay
-from affect.evaluation.predictions import Curves, Prediction
+from affect.evaluation.curves import Curves, Prediction
 
 PREDICTED = ("dev", "test")
 TRIVIAL = "trivial"

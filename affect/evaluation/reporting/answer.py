@@ -55,7 +55,7 @@ class Contest:
 
     Attributes:
       modality, dimension: what is predicted from what.
-      end_to_end, handcrafted: the scores after the chosen post-processing; None where there is no such system.
+      end_to_end, handcrafted: the scores after the chosen post-processing; None if no such system was evaluated.
       comparison: end-to-end minus handcrafted; None where the two may not be compared.
       reported: what others reported; None if the corpus is not RECOLA.
     """

@@ -17,8 +17,8 @@ from affect.errors import UserError
 from affect.evaluation.avec2016.files import BASELINE_NAME, Baseline, read_baseline
 from affect.evaluation.avec2016.systems import TITLES, TRIVIAL
 from affect.evaluation.compare_runs import distinct_names
+from affect.evaluation.curves import Prediction
 from affect.evaluation.prediction_files import HDF5_NAME, StoredCurves, read_predictions
-from affect.evaluation.predictions import Prediction
 from affect.evaluation.scores import CURVE_OF, Metrics, scores_that_belong_together
 from affect.runs import RunFolder
 
