@@ -19,11 +19,11 @@ PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_
 ifeq ($(TF),latest)
 VENV := .venv-latest
 CONSTRAINTS := constraints/$(PYTHON_VERSION)-latest.txt
-EXTRAS := jax-tests,baseline,dev
+EXTRAS := jax-tests,baseline,onnx,dev
 else
 VENV := .venv
 CONSTRAINTS := constraints/$(PYTHON_VERSION).txt
-EXTRAS := io,io-tests,baseline,dev
+EXTRAS := io,io-tests,baseline,onnx,dev
 # On Python 3.13, `io` installs nothing, and both environments have the newest TensorFlow.
 ifeq ($(PYTHON_VERSION),3.13)
 EXTRAS := $(EXTRAS),jax-tests
@@ -105,6 +105,6 @@ clean:
 constraints:
 	for version in 3.11 3.12 3.13; do \
 	  if [ $$version = 3.13 ]; then jax="--extra jax-tests"; else jax=; fi; \
-	  uv pip compile setup.py --extra io --extra io-tests $$jax --extra baseline --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
-	  uv pip compile setup.py --extra jax-tests --extra baseline --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version-latest.txt; \
+	  uv pip compile setup.py --extra io --extra io-tests $$jax --extra baseline --extra onnx --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version.txt; \
+	  uv pip compile setup.py --extra jax-tests --extra baseline --extra onnx --extra dev --python-version $$version --no-header --no-annotate -q --upgrade -o constraints/$$version-latest.txt; \
 	done
