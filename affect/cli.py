@@ -87,6 +87,11 @@ def leave_without_destructors(exit_code: int) -> None:
         os._exit(exit_code)
 
 
+def one_line(text: str) -> str:
+    """Returns a text that can be printed as one line, even if it names a file that has a line break in its name."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def _asks_for_help(argv: Sequence[str]) -> bool:
     return any(argument in ("-h", "-help", "--help", "-?", "--helpshort", "--helpfull") for argument in argv[1:])
 
@@ -102,7 +107,5 @@ def _help(define_flags: Callable[[], None]) -> str:
 
 
 def _complain(message: str) -> int:
-    # One line, even if it names a file that has a line break in its name.
-    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return EXIT_USER_ERROR

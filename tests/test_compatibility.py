@@ -16,6 +16,7 @@ from affect.evaluation import eval_command, report
 from affect.learning import train_command
 from affect.models.trained import TrainedNetwork
 from affect.serving import export
+from affect.serving.contract import read_contract
 from tests.helpers.in_process import call_main
 from tfrecords_tools import inspect_tfrecords
 
@@ -108,11 +109,30 @@ def test_a_report_is_written_from_an_old_evaluation(tmp_path, capsys):
     assert "0.159" in page.read_text() and "earlier version" in page.read_text()
 
 
-def test_an_old_export_predicts_what_the_old_run_predicts():
-    assert export.read_contract(OLD / "export").written_by == "affect 0.1.0"
+def test_an_old_export_is_loaded_by_tensorflow_and_predicts_what_the_old_run_predicts():
     model = tf.saved_model.load(str(OLD / "export"))
     frames = np.random.default_rng(0).standard_normal((1, 30, 640)).astype(np.float32)
     served = model.signatures["serving_default"](audio=tf.constant(frames))["predictions"].numpy()
     ours = TrainedNetwork.load(OLD / "run").network.predict({"audio": frames}, verbose=0)
     np.testing.assert_allclose(served, ours, atol=1e-5)
     assert served.std() > 1e-3
+
+
+def test_an_old_export_is_replaced_by_one_of_today(tmp_path, capsys):
+    folder = tmp_path / "export"
+    shutil.copytree(OLD / "export", folder)
+    with pytest.raises(UserError, match="exported by an earlier version; export the run again$"):
+        read_contract(folder)
+    flags = [f"--run_dir={OLD / 'run'}", f"--output_dir={folder}", f"--data_dir={RECORDS}"]
+    with pytest.raises(UserError, match="already exists; choose another --output_dir, or add --overwrite"):
+        call_main(export, *flags)
+    assert not call_main(export, *flags, "--overwrite")
+    assert "its evaluation is not known to be of its present weights" in capsys.readouterr().out
+    assert not (folder / "affect.json").exists()
+    contract = read_contract(folder)
+    assert (contract.modality, contract.training_data.recordings, contract.synthetic) == ("audio", 1, False)
+    assert contract.training_data.sound_level_dbfs.median == pytest.approx(20 * np.log10(0.14230253174057578))
+    models = [tf.saved_model.load(str(path)) for path in (OLD / "export", folder)]
+    frames = tf.random.stateless_normal((1, 30, 640), seed=(1, 2))
+    old, new = (model.signatures["serving_default"](audio=frames)["predictions"] for model in models)
+    np.testing.assert_allclose(new, old, atol=1e-5)

@@ -22,7 +22,7 @@ from affect.media.feature_tables import read_feature_table
 from affect.media.recording import DecodedRecording, decode_recording
 from affect.media.settings import DecodingSettings
 from affect.storage import sha256_of
-from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES
+from affect.timebase import FRAME_RATE_HZ
 from tfrecords_tools.corpora.recording import Recording, Source
 from tfrecords_tools.file_remarks import file_remarks
 
@@ -138,7 +138,7 @@ def _write_shards(
                 run = slice(start, min(start + step, frames))
                 part = list(islice(jpegs, run.stop - run.start))
                 shown |= {start + k: jpeg for k, jpeg in enumerate(part) if start + k in wanted}
-                pcm = _pcm_of(decoded.samples, run)
+                pcm = decoded.pcm(run.start, run.stop)
                 gold = np.zeros((run.stop - run.start, 2), np.float32) if labels is None else labels[run]
                 found, squares = decoded.found[run], decoded.squares[run]
                 writer.write(serialize(recording.name, start, part, squares, found, pcm, gold))
@@ -147,14 +147,6 @@ def _write_shards(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draw_contact_sheet(shown, decoded.found, settings.crop_size, recording.name))
     return names
-
-
-def _pcm_of(samples: np.ndarray | None, run: slice) -> np.ndarray:
-    """Returns int16 [frames, samples per frame]; an incomplete last frame is padded with silence."""
-    if samples is None:
-        return np.empty((0, FRAME_SAMPLES), np.int16)
-    part = samples[run.start * FRAME_SAMPLES : run.stop * FRAME_SAMPLES]
-    return np.pad(part, (0, (run.stop - run.start) * FRAME_SAMPLES - part.size)).reshape(-1, FRAME_SAMPLES)
 
 
 def _write_features(recording: Recording, local: Callable[[str], Path], staging: Path) -> tuple[str, dict[str, float]]:

@@ -16,6 +16,7 @@ from affect.storage import read_json
 METRICS_NAME = "metrics.json"
 Chosen = Literal["paper", "cautious", "none"]
 Context = Literal["window", "recording"]
+RECOLA_LAYOUTS = ("avec2016", "recola", "tzirakis")
 CURVE_OF = {"paper": "postprocessed", "cautious": "cautious", "none": "raw"}  # the key in `Metrics` and in curves
 _WORDS = {"weights": "with other weights", "data": "on other data", "chain": "with other post-processing"}
 

@@ -20,6 +20,7 @@ from affect.timebase import PCM_FULL_SCALE, SAMPLE_RATE_HZ
 # What these names usually hold is left to libsndfile first; the content decides.
 _LIBSNDFILE_SUFFIXES = (".wav", ".flac", ".aif", ".aiff")
 _BLOCK_VALUES = 2**20
+SILENT_BELOW = 1e-4  # standard deviation, full scale = 1: three steps of 16 bits
 
 
 def read_audio(path: Path, remarks: list[str] | None = None) -> np.ndarray:

@@ -13,16 +13,17 @@ video; only the sound is held as a whole (two hours are 230 MB).
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from affect.errors import UserError
-from affect.media.audio import mean_and_std, read_audio
+from affect.media.audio import SILENT_BELOW, mean_and_std, read_audio
 from affect.media.faces import crop_face, crop_square, make_detector
 from affect.media.settings import MAX_HOURS, DecodingSettings
 from affect.media.tracking import FaceTrack, detect_faces, follow_boxes, follow_face
@@ -36,7 +37,6 @@ _MAX_HELD_FRAMES = 2
 _DRIFT_SECS = 0.04
 _FEW_FACES = 0.8
 _FULL_SCALE, _MAX_CLIPPED = 32_767, 0.01
-_SILENT_BELOW = 1e-4  # of full scale: three steps of 16 bits
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,16 @@ class DecodedRecording:
     found: np.ndarray
     remarks: list[str]
 
+    def pcm(self, start: int, stop: int) -> np.ndarray:
+        """Returns the sound of the frames from `start` to `stop`, int16 [frames, `FRAME_SAMPLES`].
+
+        An incomplete last frame is padded with silence. Without sound: [0, `FRAME_SAMPLES`].
+        """
+        if self.samples is None:
+            return np.empty((0, FRAME_SAMPLES), np.int16)
+        part = self.samples[start * FRAME_SAMPLES : stop * FRAME_SAMPLES]
+        return np.pad(part, (0, (stop - start) * FRAME_SAMPLES - part.size)).reshape(-1, FRAME_SAMPLES)
+
 
 @dataclass(frozen=True)
 class _Faces:
@@ -84,6 +94,8 @@ def decode_recording(
     frame_times_secs: np.ndarray | None = None,
     face_boxes: tuple[np.ndarray, np.ndarray] | None = None,
     num_labels: int | None = None,
+    sound: Literal["any", "needed", "ignored"] = "any",
+    progress: Callable[[int, int], None] | None = None,
 ) -> DecodedRecording:
     """Decodes the sound, and finds, follows and crops the face.
 
@@ -98,13 +110,15 @@ def decode_recording(
       face_boxes: replaces face detection: times in seconds [rows], ascending, and boxes [rows, 4] as left, top, width
         and height in pixels; a width or height of 0 means that no face was found.
       num_labels: number of labels, one per frame; sound and video must cover them. None without labels.
+      sound: "needed" refuses a recording without sound before its video is decoded; "ignored" reads only the video.
+      progress: called with the frames searched for faces so far, and the number of all frames.
 
     Returns:
       The decoded recording. Its crops hold the video open until they are consumed or dropped.
 
     Raises:
-      UserError: a file cannot be decoded, sound, video and labels differ in length, or a face box lies outside the
-        pictures; names the file.
+      UserError: a file cannot be decoded, sound, video and labels differ in length, a face box lies outside the
+        pictures, or there is no sound where it is needed; names the file.
       ValueError: neither audio nor video.
     """
     if audio is None and video is None:
@@ -112,17 +126,19 @@ def decode_recording(
     # One process per core is running already, and results must not depend on the number of cores.
     cv2.setNumThreads(1)
     info = probe(video, frame_times_secs) if video else None
-    audio = audio or (video if info and info.has_sound else None)
+    audio = audio or (video if info and info.has_sound and sound != "ignored" else None)
+    if audio is None and sound == "needed":
+        raise UserError(f"{video}: the file has no sound track, but sound is needed; if it lies apart, give that file too")
     remarks: list[str] = []
     samples = read_audio(audio, remarks) if audio else None
     frames = _common_length(samples, info, num_labels)
     if video and info:
         remarks += info.remarks
-        faces = _follow(video, info, frames, settings, frame_times_secs, face_boxes, remarks)
+        faces = _follow(video, info, frames, settings, frame_times_secs, face_boxes, remarks, progress)
     else:
         faces = _Faces(iter(()), np.empty((0, 3), np.int64), np.empty(0, bool))
     mean, std = mean_and_std(samples) if samples is not None else (0.0, 0.0)
-    remarks += _remarks(samples, std, info, faces.found, num_labels)
+    remarks += _remarks(samples, std, info, faces.found, num_labels, sound)
     return DecodedRecording(
         frames=frames,
         samples=samples,
@@ -166,6 +182,7 @@ def _follow(
     frame_times_secs: np.ndarray | None,
     face_boxes: tuple[np.ndarray, np.ndarray] | None,
     remarks: list[str],
+    progress: Callable[[int, int], None] | None,
 ) -> _Faces:
     """Follows the face by detection or by the given boxes; the crops are left to be made."""
 
@@ -173,7 +190,9 @@ def _follow(
         return islice(read_frames(video, FRAME_RATE_HZ, frame_times_secs, remarks), frames)
 
     if face_boxes is None:
-        detections = detect_faces(pictures(), make_detector(settings.face_detector), settings.detect_every)
+        detections = detect_faces(
+            _reported(pictures(), frames, progress), make_detector(settings.face_detector), settings.detect_every
+        )
         track = follow_face(dataclasses.replace(detections, frames=frames), FRAME_RATE_HZ)
         height, width = detections.height, detections.width
     else:
@@ -188,6 +207,16 @@ def _follow(
     squares = np.array([crop_square(square, settings.face_margin, height, width) for square in track.squares])
     sized = _at_own_size(pictures(), track.squares, height, width)
     return _Faces(_crops(sized, track, settings, video, info.end_secs), squares, track.found)
+
+
+def _reported(
+    pictures: Iterator[Picture], frames: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Picture]:
+    """Yields the pictures and reports, after each, how many of `frames` are done."""
+    for k, picture in enumerate(pictures, start=1):
+        yield picture
+        if progress is not None:
+            progress(k, frames)
 
 
 def _at_own_size(
@@ -236,14 +265,20 @@ def _check_boxes(boxes: np.ndarray, times_secs: np.ndarray, height: int, width: 
 
 
 def _remarks(
-    samples: np.ndarray | None, std: float, info: VideoInfo | None, found: np.ndarray, num_labels: int | None
+    samples: np.ndarray | None,
+    std: float,
+    info: VideoInfo | None,
+    found: np.ndarray,
+    num_labels: int | None,
+    sound: Literal["any", "needed", "ignored"],
 ) -> Iterator[str]:
     """What a person should know about a recording that was decoded without an error."""
     if samples is None:
-        yield "no sound, neither as a file nor in the video; networks that take audio cannot use this recording"
-    elif std < _SILENT_BELOW:
+        if sound != "ignored":
+            yield "no sound, neither as a file nor in the video; networks that take audio cannot use this recording"
+    elif std < SILENT_BELOW:
         yield "the sound is silent"
-    elif np.count_nonzero(np.abs(samples.astype(np.int32)) >= _FULL_SCALE) > _MAX_CLIPPED * samples.size:
+    elif np.count_nonzero((samples >= _FULL_SCALE) | (samples <= -_FULL_SCALE)) > _MAX_CLIPPED * samples.size:
         yield "much of the sound is clipped at full scale; float samples must lie in [-1, 1]"
     if num_labels is not None:
         secs = [] if samples is None else [samples.size / SAMPLE_RATE_HZ]

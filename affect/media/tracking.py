@@ -19,7 +19,7 @@ from affect.media.video import Picture
 
 # Pictures per call of the detector: MTCNN takes 60 ms longer for every call, however many pictures it gets.
 _BATCH_SIZE = 16
-_SMOOTHING_SIGMA_SECS = 0.24
+SMOOTHING_SIGMA_SECS = 0.24
 # Maximum movement between two detections of one face, as a fraction of the box edge: a constant, plus an allowance
 # per second without detection, which stops growing after `_MAX_MOVEMENT_SECS`.
 _MAX_MOVEMENT, _MAX_MOVEMENT_PER_SEC, _MAX_MOVEMENT_SECS = 0.5, 0.25, 5.0
@@ -240,5 +240,5 @@ def _fill(
     # Frames too far from any detection time count as not found, for example if the boxes end before the recording.
     reach = 1.5 * np.median(np.diff(times)) if len(times) > 1 else np.inf
     found = hit[nearest] & (np.abs(times[nearest] - all_frames) <= reach)
-    smooth = gaussian_filter1d(track, _SMOOTHING_SIGMA_SECS * frame_rate_hz, axis=0, mode="nearest")
+    smooth = gaussian_filter1d(track, SMOOTHING_SIGMA_SECS * frame_rate_hz, axis=0, mode="nearest")
     return FaceTrack(smooth, found)

@@ -1,33 +1,45 @@
 r"""Exports a trained run as a SavedModel that runs without this package and without Keras.
 
     OUTPUT_DIR/
-      saved_model.pb variables/ ...   signature "serving_default"
-      affect.json                     modality, rates, standardisation of the sound (`ExportContract`)
+      saved_model.pb variables/ ...   signatures "serving_default", "predict_waveform" and "stream"
+      predict.json                    the contract: everything else that a caller must know (`affect.serving.contract`)
+      MODEL_CARD.md                   for people and model hubs: training data, scores, limits, how to run it
 
-Inputs by name, with any batch size and any number of frames: `audio` float32 [batch, time, 640] and/or `video` uint8
-[batch, time, 96, 96, 3]. The output is `predictions` float32 [batch, time, 2], arousal and valence. The model scales
-the pixels itself. `affect.json` says what is left to the caller, because it needs the whole recording: standardising
-the sound, and undoing the delay of the labels. Keep the loaded model in a variable while its signature is in use:
+Signatures, with any batch size and any time; all inputs are named:
 
-    model = tf.saved_model.load("runs/audio/export")
-    curve = model.signatures["serving_default"](audio=frames)["predictions"]
+    serving_default    audio float32 [batch, time, 640], standardised, and/or video uint8 [batch, time, 96, 96, 3]
+                       -> predictions float32 [batch, time, 2]: arousal, valence
+    predict_waveform   waveform float32 [batch, samples] in [-1, 1), 16 kHz, mono; and video if the network takes it
+                       -> predictions; absent from networks that take video only
+    stream             the next frames and the state -> the predictions that are due, and the new state
+
+The predictions are the network's own. `predict.json` has the delay of the labels and the post-processing, which
+`python -m affect.serving.predict` applies. Scores and post-processing are taken from the run's eval/ if they are of its
+present weights, so evaluate first, with --context=recording: an export predicts whole recordings.
+
+The manifest of the training shards is read for the settings of the crops and the ranges of level and face share. For
+weights that came without their data, --without_data leaves these out.
 
 Example:
+  python eval.py --run_dir=runs/audio --context=recording
   python -m affect.serving.export --run_dir=runs/audio --output_dir=runs/audio/export
 """
 
-import platform
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from absl import flags
+from msgspec import Meta
 
-from affect import __version__, cli
-from affect.config import DIMENSIONS, Experiment
-from affect.data.manifest import Manifest
+from affect import cli
+from affect.config import Experiment
 from affect.errors import UserError
-from affect.evaluation.chain import read_chains
 from affect.runs import RunFolder
-from affect.serving.contract import CONTRACT_NAME, LABEL_TIME, Contract, FaceCrops, TrainingData
+from affect.serving.contract import CONTRACT_NAME, OLD_CONTRACT_NAME
+from affect.serving.description import describe, open_training_data, read_evaluation
+from affect.serving.model_card import CARD_NAME, check_license, model_card
+from affect.serving.reload_check import check_reload
 from affect.serving.signatures import write_saved_model
 from affect.storage import (
     atomic_write,
@@ -35,102 +47,109 @@ from affect.storage import (
     check_replaceable,
     local_folder,
     remove_leftovers,
+    write_bytes,
     write_json,
 )
 
 
-def export(run_dir: Path, output_dir: Path, overwrite: bool = False, data_dir: str | None = None) -> None:
-    """Exports the best weights of a run.
+class _Export(msgspec.Struct):
+    """What the contract of an export says in every version, `affect.json` of version 0.1.0 included."""
+
+    written_by: Annotated[str, Meta(pattern="^affect ")]
+    modality: str
+    outputs: tuple[str, str]
+
+
+def export(
+    run_dir: Path,
+    output_dir: Path,
+    overwrite: bool = False,
+    data_dir: str | None = None,
+    without_data: bool = False,
+    license_id: str = "",
+) -> None:
+    """Exports the best weights of a run; prints remarks on what is missing from the export.
 
     Args:
       run_dir: a trained run.
       output_dir: folder to write; it appears complete or not at all.
       overwrite: replace an existing export.
       data_dir: folder of the shards, if it has moved since training; only its manifest is read.
+      without_data: do not read the manifest; the export then says that the training data are not known.
+      license_id: licence of the model card, see `affect.serving.model_card`.
 
     Raises:
-      UserError: the run or the manifest of its data does not exist, the output folder holds an export and `overwrite`
-        is False, or it holds anything else, or TensorFlow could not load a model from it.
+      UserError: the run or the manifest of its data does not exist, the manifest is of other data than those of the
+        training, the output folder holds an export and `overwrite` is False, or it holds anything else, TensorFlow
+        could not load a model from it, or the weights changed meanwhile.
     """
     check_loadable(output_dir, "output_dir")
-    experiment = RunFolder(run_dir).read_config(data_dir)
-    keep = {f"the run folder {run_dir}": run_dir, f"the data {experiment.data.data_dir}": experiment.data.data_dir}
-    folder = check_replaceable(output_dir, CONTRACT_NAME, Contract, keep)
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"{output_dir} already exists; choose another --output_dir, or add --overwrite to replace it")
-    from affect.data.dataset import open_data
+    check_license(license_id)
+    run = RunFolder(run_dir)
+    experiment = run.read_config(data_dir)
+    folder = _check_output(run, experiment, output_dir, overwrite)
     from affect.models.trained import TrainedNetwork
 
-    trained = TrainedNetwork.load(run_dir)
-    manifest = open_data(experiment)
-    contract = describe(experiment, manifest, trained.run)
+    manifest = None if without_data else open_training_data(run, experiment)
+    weights = run.best_weights_digest()  # first: if training replaces the weights meanwhile, the export is refused
+    evaluation = read_evaluation(run)
+    network = TrainedNetwork.load(run_dir).network
+    contract = describe(run, experiment, manifest, evaluation)
+    if contract.weights_sha256 != weights:
+        raise UserError(f"{run.best_weights} changed during the export; wait until training has ended and export again")
+    card = model_card(contract, experiment, network.count_params(), evaluation.scores, license_id)
+
     remove_leftovers(folder.parent, folder.name)
     with atomic_write(folder) as temporary:
-        write_saved_model(trained.network, experiment.model, experiment.modality, temporary)
+        write_saved_model(network, experiment.model, experiment.modality, temporary, experiment.data.standardise)
+        check_reload(temporary, network, experiment.model, experiment.modality, experiment.data.standardise)
         write_json(temporary / CONTRACT_NAME, contract)
+        write_bytes(str(temporary / CARD_NAME), card.encode())
+    if without_data:
+        evaluation.remarks.append(f"{run_dir}: exported without its training data, which the contract cannot describe")
+    for remark in evaluation.remarks:
+        print(remark)
 
 
-def describe(experiment: Experiment, manifest: Manifest, run: RunFolder) -> Contract:
-    """Returns the contract of an exported run."""
-    import keras
-    import tensorflow as tf
-
-    from affect.data.records import JPEG_QUALITY
-    from affect.models.stepping import delay_frames
-
-    train = manifest.partition("train")
-    chains = run.path / "eval/postprocessing.json"
-    settings = manifest.preprocessing
-    return Contract(
-        written_by=f"affect {__version__}",
-        versions={"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
-        modality=experiment.modality,
-        outputs=DIMENSIONS,
-        frame_rate_hz=manifest.frame_rate_hz,
-        sample_rate_hz=manifest.sample_rate_hz,
-        frame_samples=manifest.frame_samples,
-        label_time=LABEL_TIME,
-        standardise=experiment.data.standardise,
-        delay_frames=delay_frames(experiment.model, experiment.modality),
-        label_delay_secs=experiment.data.label_delay_secs,
-        faces=FaceCrops(
-            detector=settings["face_detector"],
-            detector_height=360,
-            detect_every=settings["detect_every"],
-            margin=settings["face_margin"],
-            smoothing_secs=0.24,
-            size=manifest.crop_size,
-            jpeg_quality=JPEG_QUALITY,
-            faceless_frames=experiment.data.faceless_frames,
-        )
-        if "video" in experiment.modalities
-        else None,
-        postprocessing=read_chains(chains) if chains.exists() else None,
-        training_data=TrainingData(
-            synthetic=manifest.synthetic,
-            layout=manifest.layout,
-            recordings=len(train),
-            subjects=len({entry.subject for entry in train}),
-            frames=sum(entry.frames for entry in train),
-            sound_level_dbfs=None,
-            face_share=None,
-        ),
-    )
+def _check_output(run: RunFolder, experiment: Experiment, output_dir: Path, overwrite: bool) -> Path:
+    """Checks that an export may be written to a folder, and returns it as `check_replaceable` does."""
+    data_dir = experiment.data.data_dir
+    keep = {f"the run folder {run.path}": run.path} | ({f"the data {data_dir}": data_dir} if data_dir else {})
+    is_old = (output_dir / OLD_CONTRACT_NAME).exists() and not (output_dir / CONTRACT_NAME).exists()
+    folder = check_replaceable(output_dir, OLD_CONTRACT_NAME if is_old else CONTRACT_NAME, _Export, keep)
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{output_dir} already exists; choose another --output_dir, or add --overwrite to replace it")
+    return folder
 
 
 def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
-    flags.DEFINE_string("output_dir", None, "Folder in which to write the SavedModel.", required=True)
+    flags.DEFINE_string("output_dir", None, "Folder in which to write the export.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace an existing export; no other folder is ever replaced.")
     flags.DEFINE_string("data_dir", None, "Folder of the shards, if it has moved since training.")
+    flags.DEFINE_bool(
+        "without_data",
+        False,
+        "Export without the shards of the training. The crops are then described by the defaults of make_tfrecords, "
+        "and no input can be recognised as far from the training data.",
+    )
+    flags.DEFINE_string(
+        "license",
+        "",
+        "Licence of the model card as hubs name it, such as cc-by-nc-4.0. Default: apache-2.0 for the synthetic "
+        "corpus; for all others 'other', because the terms of the corpus decide.",
+    )
 
 
 def main() -> None:
     """Passes the flags to `export`."""
     args = flags.FLAGS
     output_dir = local_folder(args.output_dir, "output_dir")
-    export(local_folder(args.run_dir, "run_dir"), output_dir, args.overwrite, args.data_dir)
+    if args.without_data and args.data_dir is not None:
+        raise UserError("--data_dir and --without_data exclude each other")
+    run_dir = local_folder(args.run_dir, "run_dir")
+    export(run_dir, output_dir, args.overwrite, args.data_dir, args.without_data, args.license)
     print(f"wrote {args.output_dir}")
 
 

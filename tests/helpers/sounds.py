@@ -26,7 +26,7 @@ def amplitude(read, frequency_hz=TONE_HZ):
     return np.hypot(*weights), np.std(middle - waves @ weights)
 
 
-class _Pipe(io.RawIOBase):
+class Pipe(io.RawIOBase):
     """Takes bytes and cannot go back, so that a header cannot be completed."""
 
     def __init__(self):
@@ -40,6 +40,15 @@ class _Pipe(io.RawIOBase):
         return len(part)
 
 
+def sound_frame(signal, rate_hz, start_secs=0.0, layout="mono"):
+    """Returns a signal, [samples] or [samples, channels], as one frame of FFmpeg that begins at `start_secs`."""
+    planes = np.ascontiguousarray(np.atleast_2d(np.asarray(signal, np.float32).T))
+    frame = av.AudioFrame.from_ndarray(planes, "fltp", layout)
+    frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
+    frame.pts = round(start_secs * rate_hz)
+    return frame
+
+
 def encode(path, *tracks, muxer=None, piped=False, cover=None):
     """Writes sound tracks with FFmpeg, whatever the suffix of the path says.
 
@@ -51,7 +60,7 @@ def encode(path, *tracks, muxer=None, piped=False, cover=None):
       piped: the muxer cannot seek.
       cover: [height, width, 3], written as the first track, marked as the picture of an album.
     """
-    pipe = _Pipe()
+    pipe = Pipe()
     with av.open(pipe if piped else str(path), "w", format=muxer) as container:
         streams = []
         if cover is not None:
@@ -73,9 +82,7 @@ def encode(path, *tracks, muxer=None, piped=False, cover=None):
             container.mux(picture.encode(av.VideoFrame.from_ndarray(cover, "rgb24")))
             container.mux(picture.encode())
         for stream, signal, layout, track in streams:
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(signal), "fltp", layout)
-            frame.sample_rate, frame.time_base = track["rate_hz"], Fraction(1, track["rate_hz"])
-            frame.pts = round(track.get("start_secs", 0.0) * track["rate_hz"])
+            frame = sound_frame(signal.T, track["rate_hz"], track.get("start_secs", 0.0), layout)
             container.mux(stream.encode(frame))
             container.mux(stream.encode())
     if piped:

@@ -1,10 +1,13 @@
 """Writes small videos as they occur in the wild: turned, joined, cut, in other codecs and colours."""
 
 import struct
+from fractions import Fraction
 
 import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
+
+from tests.helpers.sounds import Pipe, sound_frame
 
 _IDENTITY = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 CORNERS = {"R": (200, 40, 40), "G": (40, 200, 40), "B": (40, 40, 200), "Y": (200, 200, 40)}
@@ -52,6 +55,60 @@ def write_coded(path, codec, pixel_format, pictures, container_options=None, **c
             frame = frame.reformat(format=pixel_format, **{k: v for k, v in colours.items() if v is not None})
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def write_clip(
+    path, pictures=(), times_secs=None, sound=None, video=("libx264", "yuv420p"), audio=("aac", 48_000, "mono"),
+    sound_start_secs=0.0, muxer=None, piped=False, timecode=None, muxer_options=None, options=None, **context,
+):  # fmt: skip
+    """Writes a video as recorders do: sound and pictures interleaved, each picture at its own time.
+
+    Args:
+      path: the file.
+      pictures: RGB pictures; none for sound only.
+      times_secs: their presentation times; None: 25 pictures per second.
+      sound: a function that returns the signal, [samples] or [samples, channels], at a given sampling rate.
+      video: codec and pixel format of the pictures.
+      audio: codec, sampling rate and channel layout of the sound.
+      sound_start_secs: presentation time of the first sample.
+      muxer: FFmpeg's name of the format; None: by the suffix.
+      piped: the muxer cannot go back to complete its header, as in a browser.
+      timecode: of the first picture; MOV keeps it in a data track.
+      muxer_options: of the muxer.
+      options: of the encoder of the pictures.
+      context: attributes of the codec context of the pictures, such as color_trc.
+    """
+    clock = Fraction(1, 12_800) if times_secs is None else Fraction(1, 90_000)
+    pipe = Pipe()
+    with av.open(pipe if piped else str(path), "w", format=muxer, options=muxer_options or {}) as container:
+        packets, stream, track = [], None, None
+        if len(pictures):
+            stream = container.add_stream(video[0], rate=25, options=options or {})
+            stream.height, stream.width = pictures[0].shape[:2]
+            stream.pix_fmt = video[1]
+            if times_secs is not None:
+                stream.codec_context.time_base = clock
+            if timecode:
+                stream.metadata["timecode"] = timecode
+            for name, value in context.items():
+                setattr(stream.codec_context, name, value)
+        if sound is not None:
+            codec, rate_hz, layout = audio
+            track = container.add_stream(codec, rate=rate_hz, layout=layout)
+        if stream is not None:
+            for k, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=video[1])
+                if times_secs is not None:
+                    frame.pts, frame.time_base = round(times_secs[k] / clock), clock
+                packets += stream.encode(frame)
+            packets += stream.encode()
+        if track is not None:
+            packets += track.encode(sound_frame(sound(rate_hz), rate_hz, sound_start_secs, layout))
+            packets += track.encode()
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    if piped:
+        path.write_bytes(pipe.content)
 
 
 def remux(source, target, change=lambda index, packet: packet, bitstream_filter=None, **options):

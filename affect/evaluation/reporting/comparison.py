@@ -19,12 +19,11 @@ from affect.evaluation.avec2016.systems import TITLES, TRIVIAL
 from affect.evaluation.compare_runs import distinct_names
 from affect.evaluation.curves import Prediction
 from affect.evaluation.prediction_files import HDF5_NAME, StoredCurves, read_predictions
-from affect.evaluation.scores import CURVE_OF, Metrics, scores_that_belong_together
+from affect.evaluation.scores import CURVE_OF, RECOLA_LAYOUTS, Metrics, scores_that_belong_together
 from affect.runs import RunFolder
 
 Kind = Literal["end-to-end", "handcrafted", "trivial"]
 Synthetic = Literal["all", "some", "none"]
-RECOLA_LAYOUTS = ("avec2016", "recola", "tzirakis")
 
 
 @dataclass(frozen=True)
