@@ -45,6 +45,7 @@ setup(
         "tfrecords_tools": ["py.typed"],
         "affect.evaluation.introspection": ["*.html.j2"],
         "affect.evaluation.reporting": ["*.html.j2"],
+        "affect.serving": ["*.md.j2"],
     },
     entry_points={"console_scripts": [f"{name}={module}:command" for name, module in COMMANDS.items()]},
     install_requires=[

@@ -26,7 +26,7 @@ EXIT_USER_ERROR = 2
 EXIT_SCORE_TOO_LOW = 3
 EXIT_INTERRUPTED = 130
 # Problems of the machine and not bugs: no permission, read-only file system, disk full, over quota.
-_ENVIRONMENT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_ENVIRONMENT_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
 
 
 def run(main: Callable[[], int | None], define_flags: Callable[[], None]) -> None:

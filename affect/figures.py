@@ -208,7 +208,7 @@ def _draw_path(plot: Axes, bar: Axes, curve: _Curve) -> None:
     path.set_array((times[:-1] + times[1:])[drawn] / 2)
     path.set_clim(curve.times[0] - curve.frame_secs, curve.times[-1])
     plot.add_collection(path)
-    for index, name, mark, edge in ((0, "start", "o", 8), (-1, "end", "s", 6)):
+    for index, name, mark, edge in ((0, "start", "o", 9), (-1, "end", "s", 6)):
         plot.plot(
             *points[index], mark, color=_TIME_COLOURS(1.0 if index else 0.0), markersize=edge, markeredgewidth=0.8,
             markeredgecolor="white", label=name, zorder=3,

@@ -1,6 +1,6 @@
 """Predicts recordings as one long window each, in constant memory: in chunks, with the network's state carried along.
 
-The stepping network (`affect.models.stepping`) takes the weights of the network and continues from one chunk to the
+The stepping network (`affect.models.stepping`, prepared by `affect.models.inference`) continues from one chunk to the
 next. Several recordings run side by side, because the LSTMs take about the same time for one as for several. All
 chunks have the same length, so the network is traced once. The frames after the end of a recording are marked as
 absent; they also flush out the last predictions of a network that looks ahead.
@@ -15,7 +15,8 @@ import numpy as np
 from affect.config import Experiment
 from affect.data.dataset import stream_dataset
 from affect.data.manifest import Manifest, RecordingEntry
-from affect.models.stepping import build_stepping_network, copy_weights, delay_frames, start_state, step
+from affect.models.inference import inference_network
+from affect.models.stepping import delay_frames, start_state, step
 
 CHUNK_FRAMES = 150
 SIDE_BY_SIDE = 4
@@ -29,8 +30,7 @@ def predict_whole(
     Raises:
       tf.errors.OpError: a shard cannot be read.
     """
-    stepping = build_stepping_network(experiment.model, experiment.modality)
-    copy_weights(network, stepping)
+    stepping = inference_network(network, experiment.model, experiment.modality)
     traced, flush = _traced(stepping), delay_frames(experiment.model, experiment.modality)
 
     # Recordings of similar length run together, so that few frames are absent. The last group may be smaller.

@@ -18,6 +18,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from affect.errors import UserError
+from affect.media.boxes import cut_remark
 from affect.media.container import choose_track, open_media, start_of_timeline_secs, track_remark
 from affect.media.joined import refuse_joined
 
@@ -129,7 +130,7 @@ def ffmpeg_blocks(path: Path, remarks: list[str]) -> Iterator[Block]:
     try:
         with open_media(path) as container:
             stream = choose_track(container, "audio", path)
-            remarks += track_remark(container, stream)
+            remarks += track_remark(container, stream) + cut_remark(path, container.format.name)
             check_format(stream.rate, stream.channels, path)
             if stream.codec_context.name == "flac":
                 # Otherwise a damaged block is decoded to noise.

@@ -16,9 +16,9 @@ from affect.errors import UserError
 # the like are missing on purpose: they name other files or addresses, and a corpus from elsewhere must not make us read
 # those. A mov may name other files too, but FFmpeg does not follow that by default.
 FORMATS = (
-    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dv", "eac3", "flac", "flv", "h264", "hevc", "m4v",
-    "matroska", "mov", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nistsphere", "ogg", "tta", "w64", "wav", "wv",
-    "yuv4mpegpipe",
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dv", "eac3", "flac", "flv", "gif", "h264", "hevc",
+    "m4v", "matroska", "mov", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nistsphere", "ogg", "tta", "w64", "wav",
+    "wv", "yuv4mpegpipe",
 )  # fmt: skip
 # The format is checked when FFmpeg has recognised it by the first bytes and the name, before its reader starts.
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
@@ -34,9 +34,13 @@ def check_is_file(path: Path, kind: str) -> None:
     Raises:
       UserError: names the path; `kind` is the word for the file.
     """
-    if not path.exists():
+    try:
+        exists, is_file = path.exists(), path.is_file()
+    except OSError as error:  # no permission to look into the folder, or a name that is too long
+        raise UserError(f"{path}: {kind} file cannot be read ({error.strerror})") from error
+    if not exists:
         raise UserError(f"{path}: {kind} file does not exist")
-    if not path.is_file():
+    if not is_file:
         raise UserError(f"{path}: is not a regular file but a folder, pipe or device; it cannot be read as {kind}")
 
 

@@ -83,7 +83,7 @@ def decode_pictures(path: Path, frame_times_secs: np.ndarray | None = None) -> I
                 orientation = orientation_of(frame, orientation)
                 yield DecodedPicture(time_secs, duration_secs, frame, aspect, orientation, lost_secs)
     except (FFmpegError, OSError) as error:
-        raise UserError(f"{path}: cannot be decoded as video ({error}); it may be cut, or not a video") from error
+        raise cannot_be_decoded(path, error) from error
 
 
 def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
@@ -109,6 +109,11 @@ def nominal_picture_secs(stream: av.VideoStream) -> float:
 def stores_decoding_times(container: InputContainer) -> bool:
     """Whether the times in the file are those of decoding, one picture period apart, in the order of the file."""
     return container.format.name in _FORMATS_OF_DECODING_TIMES
+
+
+def cannot_be_decoded(path: Path, error: FFmpegError | OSError) -> UserError:
+    """Returns what a person is told if FFmpeg refuses a file."""
+    return UserError(f"{path}: cannot be decoded as video ({error.strerror or error}); it may be cut, or not a video")
 
 
 class _Decoder:
@@ -142,7 +147,8 @@ class _Decoder:
             pts = None if packet is None else packet.pts
             where = "" if pts is None else f" from {float(pts * self._clock) - self._zero_secs:.2f} s on"
             raise UserError(
-                f"{self._path}: cannot be decoded as video{where} ({error}); the file is cut, damaged or encrypted"
+                f"{self._path}: cannot be decoded as video{where} ({error.strerror or error}); the file is cut, "
+                "damaged or encrypted"
             ) from error
         # In FFmpeg the container's aspect counts, but the container knows nothing of later changes.
         coded = self._context.sample_aspect_ratio

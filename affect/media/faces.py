@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
+from threading import Lock
 from typing import Protocol
 
 import cv2
@@ -24,7 +25,7 @@ _MIN_MTCNN_FACE_PX = 20
 
 
 class FaceDetector(Protocol):
-    """Finds the faces in a batch of pictures.
+    """Finds the faces in a batch of pictures. Several threads may call it at the same time.
 
     Attributes:
       height: pictures are scaled down to this height in pixels; it determines the cost and the smallest face.
@@ -51,6 +52,7 @@ class HaarDetector:
 
     def __init__(self):
         self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+        self._lock = Lock()  # a cascade keeps the picture that it searches
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Returns boxes [faces, 4] of each picture, see `FaceDetector`."""
@@ -59,7 +61,8 @@ class HaarDetector:
     def _find(self, picture: np.ndarray) -> np.ndarray:
         small = cv2.cvtColor(reduced(picture, self.height), cv2.COLOR_RGB2GRAY)
         smallest = max(24, small.shape[0] // 6)
-        boxes = self._cascade.detectMultiScale(small, 1.2, 4, minSize=(smallest, smallest))
+        with self._lock:
+            boxes = self._cascade.detectMultiScale(small, 1.2, 4, minSize=(smallest, smallest))
         boxes = _enlarged(boxes, small, picture)
         return boxes + [0.0, _HAAR_SHIFT_DOWN, 0.0, 0.0] * boxes[:, 3:]
 

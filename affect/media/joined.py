@@ -4,10 +4,10 @@ Transport streams and the like are read to the end when they are joined; their c
 """
 
 import mmap
-import struct
 from pathlib import Path
 
 from affect.errors import UserError
+from affect.media.boxes import outermost_boxes
 
 _FLV_SIGNATURE, _FLV_HEADER_BYTES = b"FLV\x01", 9
 
@@ -35,17 +35,7 @@ def refuse_joined(path: Path, format_name: str, last_packet: int) -> None:
 
 def _holds_two_movies(path: Path) -> bool:
     """Whether an mp4 has two complete lists of samples; fragments are read to the end, whatever lies between them."""
-    kinds, size = [], path.stat().st_size
-    with path.open("rb") as file:
-        while file.tell() + 8 <= size:
-            start = file.tell()
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if length == 1:  # the length follows in 64 bits
-                length = int.from_bytes(file.read(8), "big")
-            kinds.append(kind)
-            if length < 8:  # 0: until the end of the file; others are not valid
-                break
-            file.seek(start + length)
+    kinds = [kind for kind, _ in outermost_boxes(path)]
     return kinds.count(b"moov") > 1 and b"moof" not in kinds
 
 

@@ -30,7 +30,7 @@ from affect.media.tracking import FaceTrack, detect_faces, follow_boxes, follow_
 from affect.media.video import Picture, VideoInfo, grid_frames, probe, read_frames
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-# Sound, video and labels are cut to the shortest if they differ by at most this; a larger gap means a damaged file.
+# Labels may go on for so long after sound or video; more means a damaged file. A remark tells of other differences.
 _MAX_MISSING_SECS = 1.0
 # Not every container says exactly how long the last picture is shown.
 _MAX_HELD_FRAMES = 2
@@ -117,7 +117,7 @@ def decode_recording(
       The decoded recording. Its crops hold the video open until they are consumed or dropped.
 
     Raises:
-      UserError: a file cannot be decoded, sound, video and labels differ in length, a face box lies outside the
+      UserError: a file cannot be decoded, sound or video ends long before the labels, a face box lies outside the
         pictures, or there is no sound where it is needed; names the file.
       ValueError: neither audio nor video.
     """
@@ -128,12 +128,14 @@ def decode_recording(
     info = probe(video, frame_times_secs) if video else None
     audio = audio or (video if info and info.has_sound and sound != "ignored" else None)
     if audio is None and sound == "needed":
-        raise UserError(f"{video}: the file has no sound track, but sound is needed; if it lies apart, give that file too")
+        raise UserError(
+            f"{video}: the file has no sound track, but sound is needed; if it lies apart, give that file too"
+        )
     remarks: list[str] = []
     samples = read_audio(audio, remarks) if audio else None
     frames = _common_length(samples, info, num_labels)
     if video and info:
-        remarks += info.remarks
+        remarks += [remark for remark in info.remarks if remark not in remarks]
         faces = _follow(video, info, frames, settings, frame_times_secs, face_boxes, remarks, progress)
     else:
         faces = _Faces(iter(()), np.empty((0, 3), np.int64), np.empty(0, bool))
@@ -163,8 +165,7 @@ def _common_length(samples: np.ndarray | None, info: VideoInfo | None, num_label
         lengths["labels"] = num_labels
     shortest = min(lengths.values())
     # Recordings often go on after the rated part; ratings that go on after the recording mean a damaged file.
-    needed = lengths.get("labels", max(lengths.values()))
-    if needed - shortest > _MAX_MISSING_SECS * FRAME_RATE_HZ:
+    if num_labels is not None and num_labels - shortest > _MAX_MISSING_SECS * FRAME_RATE_HZ:
         seconds = ", ".join(f"{name} {length / FRAME_RATE_HZ:.2f} s" for name, length in lengths.items())
         raise UserError(f"sound, video and labels differ in length ({seconds}); check that no file is truncated")
     if shortest == 0:
@@ -296,7 +297,10 @@ def _remarks(
             drift_secs = samples.size / SAMPLE_RATE_HZ - info.end_secs
             if abs(drift_secs) > _DRIFT_SECS:
                 longer, shorter = ("sound", "video") if drift_secs > 0 else ("video", "sound")
-                yield f"the {longer} is {abs(drift_secs):.2f} s longer than the {shorter}"
+                left_out = (
+                    "; what goes beyond is left out; is a file cut?" if abs(drift_secs) > _MAX_MISSING_SECS else ""
+                )
+                yield f"the {longer} is {abs(drift_secs):.2f} s longer than the {shorter}{left_out}"
         if not found.any():
             yield "no face in any frame; the crops show the centre of the picture; see the contact sheet"
         elif found.mean() < _FEW_FACES:

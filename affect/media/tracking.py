@@ -7,7 +7,9 @@ detected, the last box is held and the frame is marked as not found, so that lat
 a detection.
 """
 
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +21,9 @@ from affect.media.video import Picture
 
 # Pictures per call of the detector: MTCNN takes 60 ms longer for every call, however many pictures it gets.
 _BATCH_SIZE = 16
+# Batches that are searched at the same time, while the next pictures are decoded: the detector alone keeps no two cores
+# busy.
+_THREADS = 2
 SMOOTHING_SIGMA_SECS = 0.24
 # Maximum movement between two detections of one face, as a fraction of the box edge: a constant, plus an allowance
 # per second without detection, which stops growing after `_MAX_MOVEMENT_SECS`.
@@ -93,23 +98,31 @@ def detect_faces(frames: Iterable[Picture], detector: FaceDetector, every: int) 
     """Runs a detector on frames 0, every, 2 * every, ...; the other pictures are not converted to RGB.
 
     Pictures wait for their batch at the detector's own size, so memory does not grow with the video or its pictures.
+    The detector is called from several threads; the result does not depend on their number.
 
     Raises:
       UserError: there are no frames.
     """
     boxes, batch, count, height, width = [], [], 0, 0, 0
-    for count, picture in enumerate(frames, start=1):
-        if (count - 1) % every == 0:
+    searched: deque[Future[list[np.ndarray]]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for count, picture in enumerate(frames, start=1):
+            if (count - 1) % every:
+                continue
             pixels = picture()
             if count == 1:
                 height, width = pixels.shape[:2]
             batch.append(reduced(pixels, detector.height))
             if len(batch) == _BATCH_SIZE:
-                boxes += _boxes_in(batch, detector, height, width)
+                searched.append(pool.submit(_boxes_in, batch, detector, height, width))
                 batch = []
+            if len(searched) > _THREADS:
+                boxes += searched.popleft().result()
+        searched.append(pool.submit(_boxes_in, batch, detector, height, width))
+        boxes += [each for batch_boxes in searched for each in batch_boxes.result()]
     if not count:
         raise UserError("the video has no frames")
-    return Detections(count, every, boxes + _boxes_in(batch, detector, height, width), height, width)
+    return Detections(count, every, boxes, height, width)
 
 
 def _boxes_in(batch: list[np.ndarray], detector: FaceDetector, height: int, width: int) -> list[np.ndarray]:

@@ -20,9 +20,11 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from affect.errors import UserError
+from affect.media.boxes import cut_remark
 from affect.media.container import check_is_file, open_media, start_of_timeline_secs, track_remark
 from affect.media.decoder import (
     DecodedPicture,
+    cannot_be_decoded,
     decode_pictures,
     nominal_picture_secs,
     stores_decoding_times,
@@ -77,7 +79,7 @@ class _Packets:
       count: number of pictures.
       has_sound: whether the file has a sound track.
       is_hdr: whether the pictures are marked as high dynamic range.
-      remarks: on the choice of the track.
+      remarks: on the choice of the track, and on a file that is cut.
     """
 
     times_secs: np.ndarray
@@ -245,10 +247,10 @@ def _read_packets(path: Path, check_clock: bool) -> _Packets:
                 count,
                 bool(container.streams.audio),
                 stream.codec_context.color_trc in (_PQ, _HLG),
-                track_remark(container, stream),
+                track_remark(container, stream) + cut_remark(path, container.format.name),
             )
     except (FFmpegError, OSError) as error:
-        raise UserError(f"{path}: cannot be decoded as video ({error}); it may be cut, or not a video") from error
+        raise cannot_be_decoded(path, error) from error
 
 
 def _announced_secs(container: InputContainer, stream: av.VideoStream) -> float:

@@ -69,8 +69,7 @@ class LongConv1D(keras.layers.Conv1D):
 
     def call(self, inputs):
         """Convolves [batch, steps, channels]; batch and steps may be unknown while tracing."""
-        taps, channels = self.kernel_size[0], inputs.shape[-1]
-        if self.method == "fft" or (self.method == "auto" and prefers_fft(taps, channels, self.filters)):
+        if self.uses_fft(inputs.shape[-1]):
             outputs = fft_convolve(inputs, self.kernel, self.padding)  # (B, S, F)
         else:
             inputs, kernel = (ops.cast(tensor, self.compute_dtype) for tensor in (inputs, self.kernel))
@@ -79,6 +78,12 @@ class LongConv1D(keras.layers.Conv1D):
             outputs = outputs + ops.cast(self.bias, outputs.dtype)
         outputs = ops.cast(outputs, self.compute_dtype)
         return outputs if self.activation is None else self.activation(outputs)
+
+    def uses_fft(self, channels: int) -> bool:
+        """Returns whether signals of so many channels are convolved by FFT."""
+        return self.method == "fft" or (
+            self.method == "auto" and prefers_fft(self.kernel_size[0], channels, self.filters)
+        )
 
     def get_config(self):
         """Returns the constructor's arguments, for Keras' serialisation."""
@@ -103,12 +108,28 @@ def fft_convolve(signal, kernel, padding: str = "same"):
     Returns:
       float32 [batch, steps, filters], or [batch, steps - taps + 1, filters] for "valid".
     """
-    taps, channels, filters = kernel.shape
+    size = fft_size(kernel.shape[0])
+    return overlap_save(signal, kernel_spectra(kernel, size), kernel.shape[0], padding)
+
+
+def kernel_spectra(kernel, size: int):
+    """Returns real and imaginary part of the spectra of filters [taps, channels, filters].
+
+    Both are float32 [size // 2 + 1, channels, filters], of the filters followed by zeros up to `size`.
+    """
+    kernel = ops.transpose(ops.cast(kernel, "float32"), (1, 2, 0))  # (C, F, taps)
+    kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, size - kernel.shape[-1])))  # (C, F, size)
+    # (C, F, bins) -> (bins, C, F)
+    return [ops.transpose(part, (2, 0, 1)) for part in ops.rfft(kernel, fft_length=size)]
+
+
+def overlap_save(signal, spectra, taps: int, padding: str):
+    """Convolves with filters given by their `kernel_spectra` of size `fft_size(taps)`; see `fft_convolve`."""
     size = fft_size(taps)
     block = size - taps + 1  # outputs per block; at least taps - 1, so that the history comes from one block
     padded_left = (taps - 1) // 2 if padding == "same" else 0
     signal = ops.transpose(ops.cast(signal, "float32"), (0, 2, 1))  # (B, C, S): FFTs run along the last axis
-    batch, steps = ops.shape(signal)[0], ops.shape(signal)[2]
+    batch, channels, steps = ops.shape(signal)
     outputs = steps if padding == "same" else steps - taps + 1
     blocks = (outputs + block - 1) // block
 
@@ -118,31 +139,40 @@ def fft_convolve(signal, kernel, padding: str = "same"):
     signal = ops.reshape(signal[:, :, : (blocks + 1) * block], (batch, channels, blocks + 1, block))
     past = signal[:, :, :-1, block - (taps - 1) :]  # (B, C, K, taps - 1)
     segments = ops.concatenate([past, signal[:, :, 1:]], axis=-1)  # (B, C, K, size)
+    # The last `taps - 1` samples of every segment have wrapped around.
+    kept = correlate_circularly(segments, spectra)[..., :block]  # (B, F, K, block)
+    kept = ops.reshape(kept, (batch, kept.shape[1], blocks * block))[:, :, :outputs]  # (B, F, S)
+    return ops.transpose(kept, (0, 2, 1))  # (B, S, F)
 
+
+def correlate_circularly(segments, spectra):
+    """Correlates segments with filters, given by their `kernel_spectra`, and adds up the channels.
+
+    Args:
+      segments: float32 [batch, channels, segments, size].
+      spectra: of the same size.
+
+    Returns:
+      float32 [batch, filters, segments, size].
+    """
+    size, channels = segments.shape[-1], segments.shape[1]
+    batch, blocks = ops.shape(segments)[0], ops.shape(segments)[2]
     bins = size // 2 + 1
     real, imaginary = (
         ops.reshape(ops.transpose(part, (3, 0, 2, 1)), (bins, -1, channels))  # (bins, B * K, C)
         for part in ops.rfft(segments, fft_length=size)  # (B, C, K, bins)
     )
-    kernel = ops.transpose(ops.cast(kernel, "float32"), (1, 2, 0))  # (C, F, taps)
-    kernel = ops.pad(kernel, ((0, 0), (0, 0), (0, size - taps)))  # (C, F, size)
-    kernel_real, kernel_imaginary = (
-        ops.transpose(part, (2, 0, 1))  # (bins, C, F)
-        for part in ops.rfft(kernel, fft_length=size)  # (C, F, bins)
-    )
+    kernel_real, kernel_imaginary = spectra
     # Multiplying by the conjugate correlates instead of convolving: (r + ji)(k - jl) = (rk + il) + j(ik - rl).
     products = (
         ops.matmul(real, kernel_real) + ops.matmul(imaginary, kernel_imaginary),  # (bins, B * K, F)
         ops.matmul(imaginary, kernel_real) - ops.matmul(real, kernel_imaginary),
     )
     products = tuple(
-        ops.transpose(ops.reshape(part, (bins, batch, blocks, filters)), (1, 3, 2, 0))  # (B, F, K, bins)
+        ops.transpose(ops.reshape(part, (bins, batch, blocks, part.shape[-1])), (1, 3, 2, 0))  # (B, F, K, bins)
         for part in products
     )
-    # The last `taps - 1` samples of every segment have wrapped around.
-    kept = ops.irfft(products, fft_length=size)[..., :block]  # (B, F, K, block)
-    kept = ops.reshape(kept, (batch, filters, blocks * block))[:, :, :outputs]  # (B, F, S)
-    return ops.transpose(kept, (0, 2, 1))  # (B, S, F)
+    return ops.irfft(products, fft_length=size)  # (B, F, K, size)
 
 
 def fft_size(taps: int) -> int:

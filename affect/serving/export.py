@@ -4,6 +4,7 @@ r"""Exports a trained run as a SavedModel that runs without this package and wit
       saved_model.pb variables/ ...   signatures "serving_default", "predict_waveform" and "stream"
       predict.json                    the contract: everything else that a caller must know (`affect.serving.contract`)
       MODEL_CARD.md                   for people and model hubs: training data, scores, limits, how to run it
+      model.onnx                      with --format=onnx: the graph of "stream" for ONNX Runtime (`affect.serving.onnx`)
 
 Signatures, with any batch size and any time; all inputs are named:
 
@@ -39,6 +40,7 @@ from affect.runs import RunFolder
 from affect.serving.contract import CONTRACT_NAME, OLD_CONTRACT_NAME
 from affect.serving.description import describe, open_training_data, read_evaluation
 from affect.serving.model_card import CARD_NAME, check_license, model_card
+from affect.serving.onnx import check_installed, write_onnx
 from affect.serving.reload_check import check_reload
 from affect.serving.signatures import write_saved_model
 from affect.storage import (
@@ -67,6 +69,7 @@ def export(
     data_dir: str | None = None,
     without_data: bool = False,
     license_id: str = "",
+    onnx: bool = False,
 ) -> None:
     """Exports the best weights of a run; prints remarks on what is missing from the export.
 
@@ -77,12 +80,15 @@ def export(
       data_dir: folder of the shards, if it has moved since training; only its manifest is read.
       without_data: do not read the manifest; the export then says that the training data are not known.
       license_id: licence of the model card, see `affect.serving.model_card`.
+      onnx: also write `model.onnx`; needs the extra `onnx`.
 
     Raises:
       UserError: the run or the manifest of its data does not exist, the manifest is of other data than those of the
         training, the output folder holds an export and `overwrite` is False, or it holds anything else, TensorFlow
         could not load a model from it, or the weights changed meanwhile.
     """
+    if onnx:
+        check_installed()
     check_loadable(output_dir, "output_dir")
     check_license(license_id)
     run = RunFolder(run_dir)
@@ -105,6 +111,8 @@ def export(
         check_reload(temporary, network, experiment.model, experiment.modality, experiment.data.standardise)
         write_json(temporary / CONTRACT_NAME, contract)
         write_bytes(str(temporary / CARD_NAME), card.encode())
+        if onnx:
+            write_onnx(network, experiment.model, experiment.modality, contract, temporary)
     if without_data:
         evaluation.remarks.append(f"{run_dir}: exported without its training data, which the contract cannot describe")
     for remark in evaluation.remarks:
@@ -126,6 +134,7 @@ def define_flags() -> None:
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "Folder of a trained run.", required=True)
     flags.DEFINE_string("output_dir", None, "Folder in which to write the export.", required=True)
+    flags.DEFINE_enum("format", "saved_model", ["saved_model", "onnx"], "With onnx, also write model.onnx.")
     flags.DEFINE_bool("overwrite", False, "Replace an existing export; no other folder is ever replaced.")
     flags.DEFINE_string("data_dir", None, "Folder of the shards, if it has moved since training.")
     flags.DEFINE_bool(
@@ -149,7 +158,7 @@ def main() -> None:
     if args.without_data and args.data_dir is not None:
         raise UserError("--data_dir and --without_data exclude each other")
     run_dir = local_folder(args.run_dir, "run_dir")
-    export(run_dir, output_dir, args.overwrite, args.data_dir, args.without_data, args.license)
+    export(run_dir, output_dir, args.overwrite, args.data_dir, args.without_data, args.license, args.format == "onnx")
     print(f"wrote {args.output_dir}")
 
 

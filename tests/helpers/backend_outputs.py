@@ -10,6 +10,8 @@ import numpy as np
 
 from affect.config import ModelConfig
 from affect.learning.ccc import CCCLoss, ConcordanceCC, MSELoss
+from affect.models.fixed_long_conv import FixedLongConv1D
+from affect.models.inference import inference_network
 from affect.models.long_conv import LongConv1D
 from affect.models.masking import frame_masks
 from affect.models.network import build_network
@@ -37,6 +39,9 @@ def outputs() -> dict[str, np.ndarray]:
     layer = LongConv1D(4, 250, method="fft")
     layer.build(signal.shape)
     layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
+    fixed = FixedLongConv1D(4, 250, short=300)
+    fixed.build(signal.shape)
+    fixed.set_filters(*layer.get_weights())
 
     network = build_network(CONFIG, "audiovisual")
     by_path = sorted(network.weights, key=lambda weight: weight.path)
@@ -48,7 +53,11 @@ def outputs() -> dict[str, np.ndarray]:
     }
     stepping = build_stepping_network(CONFIG, "audiovisual")
     copy_weights(network, stepping)
-    stepped, _, _ = step(stepping, frames | {"present": np.ones((2, 6), bool)}, start_state(stepping, 2))
+    prepared = inference_network(network, CONFIG, "audiovisual")
+    stepped, for_inference = (
+        step(model, frames | {"present": np.ones((2, 6), bool)}, start_state(model, 2))[0]
+        for model in (stepping, prepared)
+    )
 
     present = rng.uniform(size=(2, 6)) < 0.7
     before_training = network(frames)
@@ -62,10 +71,13 @@ def outputs() -> dict[str, np.ndarray]:
         metric.update_state(gold[example : example + 1], predicted[example : example + 1], mask[example : example + 1])
     results = {
         "long_conv": layer(signal),
+        "fixed_long_conv": fixed(signal),
+        "fixed_long_conv_of_a_short_signal": fixed(signal[:, :250]),
         "network": before_training,
         "network_in_training": in_training,
         "network_after_training": network(frames),
         "stepped": stepped,
+        "for_inference": for_inference,
         "loss": CCCLoss()(gold, predicted, mask),
         "mse": MSELoss()(gold, predicted, mask),
         "metric": metric.result(),

@@ -33,9 +33,11 @@ class Pipe(io.RawIOBase):
         self.content = b""
 
     def writable(self):
+        """Returns True."""
         return True
 
     def write(self, part):
+        """Appends bytes to the content."""
         self.content += bytes(part)
         return len(part)
 

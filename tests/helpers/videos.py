@@ -41,6 +41,13 @@ def set_display_matrix(path, a, b, c, d, u=0.0):
     path.write_bytes(content[:at] + struct.pack(">9i", *matrix, 0, 0, 0, 1 << 30) + content[at + 36 :])
 
 
+def with_number(content, box, offset, number):
+    """Returns the bytes of an mp4 with another 32-bit number behind the name of the first box of a kind."""
+    changed = bytearray(content)
+    struct.pack_into(">I", changed, content.index(box) + 4 + offset, number)
+    return bytes(changed)
+
+
 def write_coded(path, codec, pixel_format, pictures, container_options=None, **context):
     """Writes RGB pictures in any codec at 25 fps; `context` sets attributes of the codec context, such as color_trc."""
     with av.open(str(path), "w", options=container_options or {}) as container:
@@ -94,7 +101,7 @@ def write_clip(
                 setattr(stream.codec_context, name, value)
         if sound is not None:
             codec, rate_hz, layout = audio
-            track = container.add_stream(codec, rate=rate_hz, layout=layout)
+            track = container.add_stream(codec, rate=rate_hz, layout=layout, bit_rate=128_000)
         if stream is not None:
             for k, picture in enumerate(pictures):
                 frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=video[1])

@@ -12,6 +12,7 @@ from affect.errors import UserError
 from affect.media.audio import mean_and_std, read_audio
 from tests.helpers.sounds import AMPLITUDE, amplitude, encode, encoder, plain, tone, with_chunk, with_sizes
 from tests.helpers.trees import snr_db, tones, write_video
+from tests.helpers.videos import write_clip
 
 AAC = {"codec": "aac", "rate_hz": 44_100, "signal": tone(44_100)}
 # Each file has two seconds of the tone: its name, how it is written, and by how much it may be longer. Codecs fill
@@ -96,6 +97,18 @@ def test_a_wav_that_is_cut_is_read_to_its_end_with_a_remark(tmp_path):
     remarks = []
     assert read_audio(tmp_path / "a.wav", remarks).size == 8_000
     assert remarks == ["the header announces 2.00 s of sound, but the file holds 0.50 s; is it truncated?"]
+
+
+def test_fragments_of_sound_of_which_the_last_is_cut_are_read_with_a_remark(tmp_path):
+    path, remarks = tmp_path / "a.m4a", []
+    fragments = {"movflags": "empty_moov+delay_moov", "frag_duration": "200000"}
+    write_clip(path, sound=tone, audio=("alac", 48_000, "mono"), muxer="mp4", muxer_options=fragments)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"moof") + 20])
+    read = read_audio(path, remarks)
+    assert 1.5 < read.size / 16_000 < 2.0 and amplitude(read)[0] == pytest.approx(AMPLITUDE, rel=1e-3)
+    (remark,) = remarks
+    assert re.fullmatch(r"the last \d+ bytes of the file are missing; it is cut", remark)
 
 
 def test_chunks_after_an_empty_sound_are_not_sound(tmp_path):

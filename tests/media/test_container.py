@@ -113,6 +113,12 @@ def test_a_name_that_looks_like_a_protocol_is_a_name(elsewhere, monkeypatch, nam
     assert probe(Path(name)).pictures == 3
 
 
+def test_a_name_that_the_system_refuses_is_refused_in_one_line():
+    for read in (probe, read_audio):
+        with pytest.raises(UserError, match=r"file cannot be read \(File name too long\)"):
+            read(Path("x" * 300))
+
+
 def test_every_format_of_the_list_is_one_that_ffmpeg_knows():
     known = {name for listed in av.formats_available for name in listed.split(",")}
     assert set(FORMATS) <= known

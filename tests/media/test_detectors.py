@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from mtcnn import MTCNN
 
 from affect.media.faces import HaarDetector, MtcnnDetector, make_detector, reduced
 from affect.media.settings import DETECTORS
@@ -71,6 +72,20 @@ def test_mtcnn_finds_a_turned_dark_and_talking_face_in_95_percent_of_the_looks(m
     assert len(missed) <= 0.05 * len(looks), missed
     # One box per face, and none elsewhere.
     assert sum(len(hit) for hit in hits) == len(looks) - len(missed)
+
+
+def test_mtcnn_gives_the_boxes_of_the_package(mtcnn):
+    """The networks run as graphs here, and operation by operation in the package."""
+    looks = itertools.product((30, 60, 130), (0, 25), (1.0, 0.35))
+    pictures = [reduced(planted((300.0, 240.0), *look), 240) for look in looks]
+    expected = MTCNN(device="CPU:0").detect_faces(pictures, min_face_size=20, threshold_onet=0.8)
+    found = mtcnn(pictures)
+    assert [len(boxes) for boxes in found] == [len(faces) for faces in expected] and sum(map(len, found)) >= 10
+    for boxes, faces in zip(found, expected, strict=True):
+        left, top, width, height = np.reshape([face["box"] for face in faces], (-1, 4)).T
+        np.testing.assert_allclose(boxes[:, 0] + boxes[:, 2] / 2, left + width / 2)
+        np.testing.assert_allclose(boxes[:, 1] + boxes[:, 3] / 2, top + height / 2)
+        np.testing.assert_allclose(boxes[:, 2], 1.12 * np.minimum(width, height))
 
 
 def test_mtcnn_finds_no_face_in_textures_and_a_drawing(mtcnn):

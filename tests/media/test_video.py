@@ -1,6 +1,7 @@
 """Pictures that are read back equal what a viewer of the file sees, or the file is refused or remarked upon."""
 
 import math
+import re
 import struct
 from fractions import Fraction
 
@@ -288,6 +289,20 @@ def test_a_cut_file_is_remarked_upon_with_both_durations(tmp_path):
         assert info.remarks == (
             f"the file announces 3.00 s of pictures but holds {info.end_secs:.2f} s; it is probably cut",
         )
+
+
+def test_fragments_of_which_the_last_is_cut_are_read_with_a_remark(tmp_path):
+    path = tmp_path / "v.mp4"
+    fragments = {"movflags": "empty_moov+delay_moov", "frag_duration": "200000"}
+    write_coded(path, "libx264", "yuv420p", [grey(level) for level in LEVELS], fragments, gop_size=5)
+    assert probe(path).remarks == ()
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"moof") + 20])
+    (remark,) = probe(path).remarks
+    assert re.fullmatch(r"the last \d+ bytes of the file are missing; it is cut", remark)
+    read = levels_read(path)
+    assert 15 <= len(read) <= 20
+    np.testing.assert_allclose(read, LEVELS[: len(read)], atol=3)
 
 
 def test_an_avi_that_reorders_its_pictures_shows_every_one_at_its_time(tmp_path):
