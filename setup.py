@@ -28,6 +28,7 @@ COMMANDS = {
     "affect-report": "affect.evaluation.report",
     "affect-analysis": "affect.evaluation.analysis",
     "affect-export": "affect.serving.export",
+    "affect-predict": "affect.serving.predict",
     "affect-describe": "affect.models.describe",
 }
 

@@ -126,7 +126,12 @@ def prediction_and_path(
         return figure.add_axes((left / width, below / height, wide / width, edge / height))
 
     _draw_curves(add_axes(0.74, 4.4), curve, found)
-    _draw_path(add_axes(5.88, edge), add_axes(5.88 + edge + 0.08, 0.1), curve)
+    path = _draw_path(add_axes(5.88, edge), curve)
+    bar = add_axes(5.88 + edge + 0.08, 0.1)
+    figure.colorbar(path, cax=bar)
+    bar.set_title("time", fontsize=8.5, pad=5)
+    bar.tick_params(labelsize=8, length=2)
+    _mark_time(bar.yaxis, curve)
     figure.text(0.1 / width, 1.0 - 0.1 / height, _printable(title), fontsize=11, fontweight="bold", va="top")
     for row, line in enumerate([*warnings, *lines]):
         style: dict[str, Any] = {"fontsize": 8}
@@ -142,6 +147,7 @@ class _Curve:
     Attributes:
       times, values: the input, float64 [frames] and [frames, 2].
       frame_secs: how long a frame lasts.
+      start_secs, end_secs: start of the first and end of the last frame.
       limit: see `plot_limit`.
       gaps: indices of the frames before which time is missing.
       group: how many frames make one point of the path.
@@ -153,6 +159,8 @@ class _Curve:
         frames = len(self.times)
         steps = np.diff(self.times)
         self.frame_secs = float(np.median(steps)) if frames > 1 else 1.0 / FRAME_RATE_HZ
+        # Rounded, because a start of 1e-17 would lose its tick.
+        self.start_secs, self.end_secs = round(self.times[0] - self.frame_secs, 6), self.times[-1]
         self.limit = plot_limit(self.values)
         self.gaps = np.flatnonzero(steps > 1.5 * self.frame_secs) + 1
         self.group = math.ceil(frames / _MAX_PATH_POINTS)
@@ -184,12 +192,12 @@ def _draw_curves(plot: Axes, curve: _Curve, found: np.ndarray | None) -> None:
     if found is not None and not found.all():
         edges = np.flatnonzero(np.diff(found, prepend=True, append=True)).reshape(-1, 2)
         starts = curve.times - curve.frame_secs
-        stretches = [(starts[first], curve.times[after - 1] - starts[first]) for first, after in edges]
+        stretches = [(float(starts[first]), float(curve.times[after - 1] - starts[first])) for first, after in edges]
         plot.broken_barh(
             stretches, (0, 1), transform=plot.get_xaxis_transform(), color=_FACELESS_COLOUR, linewidth=0, zorder=0,
             label="no face found",
         )  # fmt: skip
-    plot.set_xlim(curve.times[0] - curve.frame_secs, curve.times[-1])
+    plot.set_xlim(curve.start_secs, curve.end_secs)
     plot.set_xlabel(_mark_time(plot.xaxis, curve))
     plot.set_ylabel("rating (full range \u22121 to 1)")
     _mark_ratings(plot.yaxis, curve.limit)
@@ -197,8 +205,8 @@ def _draw_curves(plot: Axes, curve: _Curve, found: np.ndarray | None) -> None:
     plot.legend(bbox_to_anchor=(0.0, 1.0), ncols=3, **_LEGEND)
 
 
-def _draw_path(plot: Axes, bar: Axes, curve: _Curve) -> None:
-    """Draws the path in the plane, and the bar with the colours of its times; see `prediction_and_path`."""
+def _draw_path(plot: Axes, curve: _Curve) -> LineCollection:
+    """Draws the path in the plane and returns it; see `prediction_and_path`."""
     plot.axhline(0.0, color=_INK, linewidth=0.8)
     plot.axvline(0.0, color=_INK, linewidth=0.8)
     points, times = curve.point_values[:, ::-1], curve.point_times  # valence is horizontal
@@ -206,7 +214,7 @@ def _draw_path(plot: Axes, bar: Axes, curve: _Curve) -> None:
     segments = np.stack([points[:-1], points[1:]], axis=1)[drawn]
     path = LineCollection(list(segments), cmap=_TIME_COLOURS, linewidth=1.4, capstyle="round")
     path.set_array((times[:-1] + times[1:])[drawn] / 2)
-    path.set_clim(curve.times[0] - curve.frame_secs, curve.times[-1])
+    path.set_clim(curve.start_secs, curve.end_secs)
     plot.add_collection(path)
     for index, name, mark, edge in ((0, "start", "o", 9), (-1, "end", "s", 6)):
         plot.plot(
@@ -219,10 +227,7 @@ def _draw_path(plot: Axes, bar: Axes, curve: _Curve) -> None:
     plot.set_ylabel("arousal (calm to active)", labelpad=0)
     plot.grid(alpha=0.5)
     plot.legend(bbox_to_anchor=(0.0, 1.0), ncols=2, **_LEGEND)
-    Figure.colorbar(plot.figure, path, cax=bar)
-    bar.set_title("time", fontsize=8.5, pad=5)
-    bar.tick_params(labelsize=8, length=2)
-    _mark_time(bar.yaxis, curve)
+    return path
 
 
 def plot_limit(predicted: np.ndarray) -> float:
@@ -233,21 +238,20 @@ def plot_limit(predicted: np.ndarray) -> float:
 
 def _mark_ratings(axis: Axis, limit: float) -> None:
     """Gives an axis its range and five ticks."""
-    axis.axes.set(**{f"{axis.axis_name}lim": (-limit, limit)})
+    axis.set_view_interval(-limit, limit, ignore=True)
     axis.set_major_locator(FixedLocator([-limit, -limit / 2, 0.0, limit / 2, limit]))
     axis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\u2212"))
 
 
 def _mark_time(axis: Axis, curve: _Curve) -> str:
     """Puts ticks at round times, and returns the label of the axis."""
-    end_secs = curve.times[-1]
-    duration_secs = end_secs - curve.times[0] + curve.frame_secs
+    duration_secs = curve.end_secs - curve.start_secs
     steps = (step for step in _TICK_STEPS_SECS if duration_secs / step <= 8)
     axis.set_major_locator(MultipleLocator(next(steps, 3600 * math.ceil(duration_secs / 3600 / 8))))
-    if end_secs < 60.0:
+    if curve.end_secs < 60.0:
         axis.set_major_formatter(lambda secs, _: f"{secs:g}")
         return "seconds"
-    if end_secs < 3600.0:
+    if curve.end_secs < 3600.0:
         axis.set_major_formatter(lambda secs, _: f"{secs // 60:.0f}:{secs % 60:02.0f}")
         return "time (min:s)"
     axis.set_major_formatter(lambda secs, _: f"{secs // 3600:.0f}:{secs // 60 % 60:02.0f}")
@@ -259,7 +263,7 @@ def _printable(title: str) -> str:
     if len(title) > _MAX_TITLE_LETTERS:
         title = f"{title[: _MAX_TITLE_LETTERS - 21]}\u2026{title[-20:]}"
     known = get_font(findfont("DejaVu Sans:bold")).get_charmap()
-    return "".join(letter if letter.isprintable() and ord(letter) in known else "\ufffd" for letter in title)
+    return "".join(letter if ord(letter) in known else "\ufffd" for letter in title)
 
 
 @matplotlib.rc_context(_STYLE)

@@ -7,6 +7,7 @@ and with small networks: see `SCRATCH`, `SUBSTITUTED` and `APPENDED` for what di
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,17 @@ def test_reasons_for_not_running_are_listed_and_used():
     listed = set(re.findall(r"^\| `([\w-]+)` \|", read_page("CONTRIBUTING.md").split("reason |")[1], re.MULTILINE))
     used = {fence.not_run for page in PAGES for fence in fences(read_page(page)) if "not-run" in fence.options}
     assert used == listed
+
+
+def test_commands_that_need_the_demo_are_run_after_it_by_ci():
+    run_by_ci = shlex.split(
+        (REPOSITORY / ".ci/run").read_text(encoding="utf-8").split("step make demo")[1].replace("\\\n", "")
+    )
+    needing = [fence for page in PAGES for fence in fences(read_page(page)) if fence.not_run == "demo"]
+    assert needing
+    for words in (words for fence in needing for words in fence.commands()):
+        start = run_by_ci.index(words[1])
+        assert run_by_ci[start : start + len(words) - 1] == words[1:]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if list(python_commands(read_page(page)))])

@@ -30,7 +30,7 @@ from affect.media.tracking import FaceTrack, detect_faces, follow_boxes, follow_
 from affect.media.video import Picture, VideoInfo, grid_frames, probe, read_frames
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-# Labels may go on for so long after sound or video; more means a damaged file. A remark tells of other differences.
+# Sound, video and labels are cut to the shortest if they differ by at most this; a larger gap means a damaged file.
 _MAX_MISSING_SECS = 1.0
 # Not every container says exactly how long the last picture is shown.
 _MAX_HELD_FRAMES = 2
@@ -95,6 +95,7 @@ def decode_recording(
     face_boxes: tuple[np.ndarray, np.ndarray] | None = None,
     num_labels: int | None = None,
     sound: Literal["any", "needed", "ignored"] = "any",
+    lengths_may_differ: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DecodedRecording:
     """Decodes the sound, and finds, follows and crops the face.
@@ -111,13 +112,15 @@ def decode_recording(
         and height in pixels; a width or height of 0 means that no face was found.
       num_labels: number of labels, one per frame; sound and video must cover them. None without labels.
       sound: "needed" refuses a recording without sound before its video is decoded; "ignored" reads only the video.
+      lengths_may_differ: without labels, end with the shorter of sound and video however much they differ; a remark then
+        says by how much.
       progress: called with the frames searched for faces so far, and the number of all frames.
 
     Returns:
       The decoded recording. Its crops hold the video open until they are consumed or dropped.
 
     Raises:
-      UserError: a file cannot be decoded, sound or video ends long before the labels, a face box lies outside the
+      UserError: a file cannot be decoded, sound, video and labels differ in length, a face box lies outside the
         pictures, or there is no sound where it is needed; names the file.
       ValueError: neither audio nor video.
     """
@@ -133,7 +136,7 @@ def decode_recording(
         )
     remarks: list[str] = []
     samples = read_audio(audio, remarks) if audio else None
-    frames = _common_length(samples, info, num_labels)
+    frames = _common_length(samples, info, num_labels, lengths_may_differ)
     if video and info:
         remarks += [remark for remark in info.remarks if remark not in remarks]
         faces = _follow(video, info, frames, settings, frame_times_secs, face_boxes, remarks, progress)
@@ -154,7 +157,9 @@ def decode_recording(
     )
 
 
-def _common_length(samples: np.ndarray | None, info: VideoInfo | None, num_labels: int | None) -> int:
+def _common_length(
+    samples: np.ndarray | None, info: VideoInfo | None, num_labels: int | None, lengths_may_differ: bool
+) -> int:
     """Number of frames that sound, video and labels all cover."""
     lengths = {}
     if samples is not None:
@@ -165,7 +170,8 @@ def _common_length(samples: np.ndarray | None, info: VideoInfo | None, num_label
         lengths["labels"] = num_labels
     shortest = min(lengths.values())
     # Recordings often go on after the rated part; ratings that go on after the recording mean a damaged file.
-    if num_labels is not None and num_labels - shortest > _MAX_MISSING_SECS * FRAME_RATE_HZ:
+    needed = lengths.get("labels", shortest if lengths_may_differ else max(lengths.values()))
+    if needed - shortest > _MAX_MISSING_SECS * FRAME_RATE_HZ:
         seconds = ", ".join(f"{name} {length / FRAME_RATE_HZ:.2f} s" for name, length in lengths.items())
         raise UserError(f"sound, video and labels differ in length ({seconds}); check that no file is truncated")
     if shortest == 0:
@@ -279,7 +285,7 @@ def _remarks(
             yield "no sound, neither as a file nor in the video; networks that take audio cannot use this recording"
     elif std < SILENT_BELOW:
         yield "the sound is silent"
-    elif np.count_nonzero((samples >= _FULL_SCALE) | (samples <= -_FULL_SCALE)) > _MAX_CLIPPED * samples.size:
+    elif _clipped(samples) > _MAX_CLIPPED * samples.size:
         yield "much of the sound is clipped at full scale; float samples must lie in [-1, 1]"
     if num_labels is not None:
         secs = [] if samples is None else [samples.size / SAMPLE_RATE_HZ]
@@ -305,3 +311,9 @@ def _remarks(
             yield "no face in any frame; the crops show the centre of the picture; see the contact sheet"
         elif found.mean() < _FEW_FACES:
             yield f"a face in only {found.mean():.0%} of the frames; see the contact sheet"
+
+
+def _clipped(samples: np.ndarray) -> int:
+    """Returns the number of samples at full scale; block by block, because two hours would take 700 MB at once."""
+    blocks = np.array_split(samples, 1 + samples.size // 2**20)
+    return sum(np.count_nonzero((block >= _FULL_SCALE) | (block <= -_FULL_SCALE)) for block in blocks)

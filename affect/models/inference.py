@@ -51,7 +51,10 @@ def _prepared(model: keras.Model, steps_per_frame: int, long_filters: LongFilter
                 )  # fmt: skip
             return LongConv1D.from_config(layer.get_config() | {"method": "direct"})
         changes = {"use_bias": True} if isinstance(layer, layers.Conv2D) else {}
-        return type(layer).from_config(layer.get_config() | changes)
+        copy = type(layer).from_config(layer.get_config() | changes)
+        if isinstance(layer, layers.LSTM):
+            copy.use_cudnn = layer.use_cudnn  # not in Keras' config; an export must hold no cuDNN kernel
+        return copy
 
     def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
         return args[0] if isinstance(layer, layers.BatchNormalization) else layer(*args, **kwargs)

@@ -22,7 +22,7 @@ from affect.errors import UserError
 from affect.media.container import check_is_file, choose_track, open_media
 from affect.media.video import probe, read_frames
 from affect.serving.overlay_drawing import Painter
-from affect.serving.overlay_sound import add_sound
+from affect.serving.overlay_sound import add_sound, seconds_of
 from affect.serving.prediction import Curve
 from affect.storage import atomic_write
 from affect.timebase import FRAME_RATE_HZ
@@ -103,11 +103,12 @@ def _write(
     packets = iter(()) if sound is None else add_sound(container, sound, frames / FRAME_RATE_HZ)
     waiting = next(packets, None)
     for k, pixels in enumerate(_pixels(video, frames)):
-        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(painter.draw(k, pixels), cv2.COLOR_RGB2YUV_I420), "yuv420p")
+        planes = np.asarray(cv2.cvtColor(painter.draw(k, pixels), cv2.COLOR_RGB2YUV_I420), np.uint8)
+        frame = av.VideoFrame.from_ndarray(planes, "yuv420p")
         frame.pts, frame.time_base = k, Fraction(1, FRAME_RATE_HZ)
         frame.colorspace, frame.color_range = _BT601, _STUDIO_RANGE
         _mux(container, pictures.encode(frame), output)
-        while waiting is not None and waiting.pts * waiting.time_base <= k / FRAME_RATE_HZ + _SOUND_AHEAD_SECS:
+        while waiting is not None and seconds_of(waiting) <= k / FRAME_RATE_HZ + _SOUND_AHEAD_SECS:
             _mux(container, waiting, output)
             waiting = next(packets, None)
         progress(k + 1, frames)

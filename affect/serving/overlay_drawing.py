@@ -232,5 +232,6 @@ def _even(size: float) -> int:
     return max(2, 2 * round(size / 2))
 
 
-def _of_figure(colour: tuple[int, int, int]) -> tuple[float, ...]:
-    return tuple(value / 255 for value in colour)
+def _of_figure(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255

@@ -55,6 +55,11 @@ def add_sound(output: OutputContainer, path: Path, end_secs: float) -> Iterator[
     return _encoded(path, chain([first], blocks), stream, end_secs)
 
 
+def seconds_of(packet: av.Packet) -> float:
+    """Returns the time at which a packet is played; 0 if it has none."""
+    return 0.0 if packet.pts is None or packet.time_base is None else float(packet.pts * packet.time_base)
+
+
 def _is_plain_aac(path: Path) -> bool:
     """Returns whether a file is an mp4 or alike whose sound is AAC from one packet to the next."""
     end_secs = None
@@ -66,13 +71,13 @@ def _is_plain_aac(path: Path) -> bool:
             for packet in source.demux(track):
                 if not packet.size:
                     continue
-                if packet.pts is None or packet.time_base is None or packet.has_sidedata("encryption_info"):
+                if packet.pts is None or packet.has_sidedata("encryption_info"):
                     return False
-                secs = float(packet.pts * packet.time_base)
+                secs = seconds_of(packet)
                 cut_out = packet.is_discard and secs >= 0.0
                 if cut_out or (end_secs is not None and abs(secs - end_secs) > _MAX_JUMP_SECS):
                     return False
-                end_secs = secs + float((packet.duration or 0) * packet.time_base)
+                end_secs = secs + float((packet.duration or 0) * (packet.time_base or 0))
     except FFmpegError:  # decoding says what is wrong
         return False
     return end_secs is not None
@@ -82,7 +87,7 @@ def _copied(path: Path, copy: av.AudioStream, end_secs: float) -> Iterator[av.Pa
     """Yields the packets of a track that `_is_plain_aac`; those before time 0 fill the decoder and are not heard."""
     with open_media(path) as source:
         for packet in source.demux(choose_track(source, "audio", path)):
-            if packet.size and packet.pts * packet.time_base < end_secs:
+            if packet.size and seconds_of(packet) < end_secs:
                 packet.stream = copy
                 yield packet
 

@@ -171,6 +171,7 @@ def _decode(model: ServedModel, audio: Path | None, video: Path | None, progress
         video,
         settings,
         sound="needed" if model.takes_audio else "ignored",
+        lengths_may_differ=True,
         progress=lambda done, total: progress("searching for faces", done, total),
     )
 
@@ -209,7 +210,8 @@ def _jpeg_decoder(size: int) -> Callable:
 
     from affect.data.records import decode_jpeg
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.string)])
+    # Without AutoGraph, which has nothing to do here and warns where it cannot read the source.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.string)], autograph=False)
     def decode(jpegs, name):
         spec = tf.TensorSpec([size, size, 3], tf.uint8)
         return tf.map_fn(lambda jpeg: decode_jpeg(jpeg, size, name), jpegs, fn_output_signature=spec)

@@ -141,9 +141,7 @@ def _checked(signature: str, inputs: list[Input], tensors: "tuple[tf.Tensor, ...
 
     sizes, giver, checks = {}, {}, []
     for item, tensor in zip(inputs, tensors, strict=True):
-        # Without it the optimiser takes the shape that the signature declares for the shape that it got.
-        undeclared = tf.compat.v1.placeholder_with_default(tensor, shape=None)
-        shape = tf.shape(undeclared)
+        shape = tf.shape(tensor)  # what came, not what the signature declares
         rank = len(item.axes)
         found = tf.concat([shape, tf.fill([rank + 1], -1)], axis=0)[: rank + 1]  # -1 behind the last axis
         for index, axis in enumerate(item.axes):

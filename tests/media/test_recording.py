@@ -161,14 +161,17 @@ def test_larger_differences_in_length_are_refused(media, tmp_path):
     message = r"differ in length \(audio 4\.00 s, video 4\.00 s, labels 5\.04 s\)"
     with pytest.raises(UserError, match=message):
         decode_recording(media / "tones.wav", media / "silent.mp4", SETTINGS, num_labels=126)
+    trees.write_wav(tmp_path / "short.wav", trees.tones(44_100, 2.8))
+    with pytest.raises(UserError, match=r"differ in length \(audio 2\.80 s, video 4\.00 s\)"):
+        decode_recording(tmp_path / "short.wav", media / "silent.mp4", SETTINGS)
     with pytest.raises(UserError, match="shorter than one frame"):
         trees.write_wav(tmp_path / "click.wav", np.zeros(400))
         decode_recording(tmp_path / "click.wav", None, SETTINGS)
 
 
-def test_without_labels_the_recording_ends_with_the_shorter_of_sound_and_video_and_a_remark_says_so(media, tmp_path):
+def test_where_lengths_may_differ_the_recording_ends_with_the_shorter_of_sound_and_video(media, tmp_path):
     trees.write_wav(tmp_path / "short.wav", trees.tones(44_100, 2.8))
-    decoded = decode_recording(tmp_path / "short.wav", media / "silent.mp4", SETTINGS)
+    decoded = decode_recording(tmp_path / "short.wav", media / "silent.mp4", SETTINGS, lengths_may_differ=True)
     assert decoded.frames == len(list(decoded.crops)) == len(decoded.found) == 70
     assert decoded.remarks == [
         "the video is 1.20 s longer than the sound; what goes beyond is left out; is a file cut?"

@@ -74,7 +74,7 @@ def recorded(corpus_dir, tmp_path_factory):
 
 
 def untrained(modality, data_dir):
-    """Returns an experiment with a label delay and masked crops, and a network for it: random weights, it looks ahead."""
+    """Returns an experiment with a label delay and masked crops, and a network of random weights that looks ahead."""
     experiment = get_preset("demo", modality)
     model = replace(experiment.model, audio_framed=False, audio_taps=(80, 400))
     data = replace(experiment.data, data_dir=str(data_dir), label_delay_secs=0.2, faceless_frames="mask")
@@ -112,6 +112,7 @@ def test_the_files_of_a_recording_give_the_curve_of_its_shards(recorded, tmp_pat
         assert curve.found is None and curve.squares is None
     else:
         fields = read_recording(recorded / "records", NAME)
+        assert curve.found is not None and curve.squares is not None
         np.testing.assert_array_equal(curve.found, fields["face_found"])
         np.testing.assert_array_equal(curve.squares, fields["square"])
 
@@ -178,7 +179,7 @@ def test_a_model_of_faces_decodes_no_sound(gauges, clip, monkeypatch):
 
     monkeypatch.setattr(recording, "read_audio", fail)
     curve = predict_recording(ServedModel.load(gauges / "video"), clip, clip)
-    assert len(curve.predicted) == 25 and curve.found.all()
+    assert len(curve.predicted) == 25 and curve.found is not None and curve.found.all()
     assert not any("sound" in remark for remark in curve.remarks)
 
 
@@ -312,5 +313,5 @@ def test_stdin_goes_to_the_live_prediction(monkeypatch):
 
 
 def test_help_says_what_the_numbers_mean():
-    text = " ".join(predict.__doc__.split())
+    text = " ".join(str(predict.__doc__).split())
     assert MEANING in text and PROHIBITED in text
