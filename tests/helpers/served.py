@@ -46,7 +46,7 @@ def network_of(config: ModelConfig, modality: str) -> keras.Model:
         if weight.name in ("gamma", "moving_variance"):
             weight.assign(rng.uniform(0.5, 1.5, size=weight.shape))
         elif weight.name in ("beta", "bias", "moving_mean"):
-            weight.assign(np.array(weight) + 0.1 * rng.normal(size=weight.shape))
+            weight.assign_add(0.1 * rng.normal(size=weight.shape))
     return network
 
 

@@ -5,23 +5,15 @@ import pytest
 
 from affect.errors import UserError
 from affect.evaluation.chain import PostProcessing, delay
-from affect.serving.contract import LABEL_TIME, Contract, TrainingData
 from affect.serving.online_chain import OnlineChains
 from tests.helpers import plain_chain
+from tests.helpers.served import TINY, contract_of
 
 
 def contract(arousal=None, valence=None, label_delay_secs=0.0):
     """The contract of an audio model with these chains."""
     chains = {"arousal": arousal or PostProcessing(25.0), "valence": valence or PostProcessing(25.0)}
-    return Contract(
-        written_by="test", versions={}, modality="audio", outputs=("arousal", "valence"), frame_rate_hz=25,
-        sample_rate_hz=16_000, frame_samples=640, label_time=LABEL_TIME, standardise="recording", delay_frames=0,
-        label_delay_secs=label_delay_secs, faces=None, postprocessing=chains,
-        training_data=TrainingData(
-            synthetic=True, layout="avec2016", recordings=1, subjects=1, frames=1, sound_level_dbfs=None,
-            face_share=None,
-        ),
-    )  # fmt: skip
+    return contract_of(TINY, "audio", postprocessing=chains, label_delay_secs=label_delay_secs)
 
 
 def chunked(chains, curve, sizes):
