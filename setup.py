@@ -81,7 +81,7 @@ setup(
         # The handcrafted features and the analysis. opensmile is used where it is installed, and never required: its
         # licence allows non-commercial research only.
         "baseline": ["librosa>=0.10.2"],
-        # Exports for ONNX Runtime. onnx 1.19.0 does not say that it needs ml_dtypes 0.5, which TensorFlow 2.17 excludes.
+        # Exports for ONNX Runtime. onnx 1.19.0 needs ml_dtypes 0.5 without saying so; TensorFlow 2.17 excludes it.
         "onnx": ["onnx>=1.17,!=1.19.0", "onnxruntime>=1.20", "tf2onnx>=1.17"],
         "dev": [
             "pytest>=8",

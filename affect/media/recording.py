@@ -112,7 +112,7 @@ def decode_recording(
         and height in pixels; a width or height of 0 means that no face was found.
       num_labels: number of labels, one per frame; sound and video must cover them. None without labels.
       sound: "needed" refuses a recording without sound before its video is decoded; "ignored" reads only the video.
-      lengths_may_differ: without labels, end with the shorter of sound and video however much they differ; a remark then
+      lengths_may_differ: without labels, end with the shorter of sound and video, however much they differ; a remark
         says by how much.
       progress: called with the frames searched for faces so far, and the number of all frames.
 

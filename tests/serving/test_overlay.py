@@ -261,6 +261,12 @@ def test_box_follows_pictures_whose_size_changes():
     assert np.array_equal(small, large)
     wide = painter.draw(3, grey(90, 240, 640)).astype(int)  # letterboxed
     assert wide[50, 320].tolist() == [0, 0, 0] and wide[125, 20].tolist() == [90, 90, 90]
+    narrow = painter.draw(3, grey(90, 480, 320)).astype(int)
+    half = 50 * np.sqrt(0.5)  # SQUARE has its centre at 170, 110
+    for picture, x, y in ((wide, 170, 120 + 110 / 2), (narrow, 160 + 170 / 2, 110)):
+        rows, columns = np.nonzero(near(picture[:480], FOUND_COLOUR, 10))
+        assert [columns.min(), columns.max()] == pytest.approx([x - half, x + half], abs=2)
+        assert [rows.min(), rows.max()] == pytest.approx([y - half, y + half], abs=2)
 
 
 def test_captions_warn_of_synthetic_data_and_say_what_the_numbers_mean():
