@@ -56,6 +56,7 @@ APPENDED = {
     "benchmarks/bench_postprocess.py": ["--corpora=0"],
     "benchmarks.bench_whole_recording": ["--minutes=0.1,0.2"],
     "benchmarks.bench_features": ["--recordings=1"],
+    "benchmarks.bench_serving": ["--calls=2"],
     "benchmarks/bench_long_conv.py": ["--measure=layer"],
     "benchmarks.bench_preprocess": ["--recordings=1", "--seconds=8"],
     "benchmarks/bench_input.py": ["--seconds=0.2", "--steps=1", "--set=train.batch_size=2"],

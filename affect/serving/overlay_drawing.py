@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from affect.config import DIMENSIONS
-from affect.figures import plot_limit
+from affect.serving.curve_figure import plot_limit
 from affect.serving.pictures import captions
 from affect.serving.prediction import Curve
 from affect.timebase import FRAME_RATE_HZ

@@ -39,7 +39,6 @@ def add_sound(output: OutputContainer, path: Path, end_secs: float) -> Iterator[
     if _is_plain_aac(path):
         with open_media(path) as source:
             copy = output.add_stream_from_template(choose_track(source, "audio", path))
-        copy.metadata.clear()
         return _copied(path, copy, end_secs)
     blocks = ffmpeg_blocks(path, [])
     try:

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from affect.figures import prediction_and_path
+from affect.serving.curve_figure import prediction_and_path
 from affect.serving.prediction import Curve
 from affect.serving.wording import MEANING, SYNTHETIC
 
