@@ -82,8 +82,8 @@ def measure(modality: str, batch: int, policy: str, method: str = "auto") -> dic
 
 def define_flags() -> None:
     """Declares the flags of this command."""
-    flags.DEFINE_string("json", None, "File to which the figures are written.")
-    flags.DEFINE_string("compare_to", None, "Outputs of another backend, see above.")
+    flags.DEFINE_string("json", None, "File to write the results to.")
+    flags.DEFINE_string("compare_to", None, "File .npz with the outputs of another backend or machine.")
 
 
 def main() -> None:
@@ -94,7 +94,7 @@ def main() -> None:
     print(f"JAX {jax.__version__} on {device.device_kind}")
     results = {"device": device.device_kind, "jax": jax.__version__, "rows": []}
     if flags.FLAGS.compare_to:
-        # Without this, an accelerator rounds the factors of float32 products to ten bits.
+        # Without this, a GPU rounds the factors of float32 products to TF32 (ten bits).
         with jax.default_matmul_precision("highest"):
             results["differences"] = compare(Path(flags.FLAGS.compare_to))
         for name, difference in results["differences"].items():

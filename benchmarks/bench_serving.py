@@ -9,7 +9,7 @@ and times the network, one stream at a time:
 
 A frame is 40 ms, so a live stream needs less than 40 ms per frame. With --video=FILE, `predict_recording` is timed on
 all cores instead: decoding, face detection, network. The real-time factor is the length of the video divided by that
-time, and the peak memory is that of the whole process. TensorFlow's start takes some seconds more, shown apart.
+time, and the peak memory is that of the whole process. The start takes some seconds more and is shown separately.
 
 Example:
   python -m benchmarks.bench_serving --presets=paper --modalities=audio
@@ -53,13 +53,13 @@ def export_random(preset: str, modality: str, onnx: bool, folder: Path) -> Path:
     experiment = get_preset(preset, modality)
     write_json(run.config, experiment)
     build_network(experiment.model, modality).save_weights(run.best_weights)
-    with contextlib.redirect_stdout(io.StringIO()):  # it says what a run that was not evaluated lacks
+    with contextlib.redirect_stdout(io.StringIO()):  # export prints remarks on the missing evaluation
         export(run.path, run.path / "export", without_data=True, onnx=onnx)
     return run.path / "export"
 
 
 def in_fresh_process(measure: str, folder: Path) -> dict:
-    """Runs `measure_<measure>` of an export in a process of its own and returns its result."""
+    """Runs `measure_<measure>` of an export in a separate process and returns its result."""
     args = flags.FLAGS
     command = [sys.executable, "-m", "benchmarks.bench_serving", f"--measure={measure}", f"--model_dir={folder}"]
     command += [f"--calls={args.calls}", *([f"--video={args.video}"] if args.video else [])]
@@ -82,7 +82,7 @@ def timed(call: Callable[[], object], frames: int) -> dict[str, float]:
 
 
 def noise(shapes: dict[str, tuple[int, ...]], frames: int) -> dict[str, np.ndarray]:
-    """Returns random audio and/or video of so many frames, given the shape of one frame of each."""
+    """Returns random audio and/or video of `frames` frames, given the shape of one frame of each."""
     rng, arrays = np.random.default_rng(0), {}
     if "audio" in shapes:
         arrays["audio"] = rng.standard_normal((frames, *shapes["audio"]), np.float32)
@@ -163,7 +163,7 @@ def measure_video(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures every combination of preset and modality; with --measure one export, in this process."""
+    """Measures every combination of preset and modality; with --measure, one export in this process."""
     args = flags.FLAGS
     if args.measure:
         measure = {"signatures": measure_signatures, "video": measure_video}[args.measure]

@@ -127,7 +127,7 @@ def test_an_old_export_is_replaced_by_one_of_today(tmp_path, capsys):
     with pytest.raises(UserError, match="already exists; choose another --output_dir, or add --overwrite"):
         call_main(export, *flags)
     assert not call_main(export, *flags, "--overwrite")
-    assert "its evaluation is not known to be of its present weights" in capsys.readouterr().out
+    assert "its evaluation cannot be matched to its present weights" in capsys.readouterr().out
     assert not (folder / "affect.json").exists()
     contract = read_contract(folder)
     assert (contract.modality, contract.training_data.recordings, contract.synthetic) == ("audio", 1, False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def outermost_boxes(path: Path) -> Iterator[tuple[bytes, int]]:
-    """Yields the kind of each box, and the position in bytes at which it ends by its own header."""
+    """Yields the kind of each box, and its end in the file in bytes according to its header."""
     size = path.stat().st_size
     with path.open("rb") as file:
         while file.tell() + 8 <= size:
@@ -22,7 +22,7 @@ def outermost_boxes(path: Path) -> Iterator[tuple[bytes, int]]:
 
 
 def cut_remark(path: Path, format_name: str) -> list[str]:
-    """Returns one sentence if the file is shorter than its last box; a file in fragments says so nowhere else.
+    """Returns one sentence if the file is shorter than its last box; fragmented files have no other sign of a cut.
 
     Args:
       path: the file.

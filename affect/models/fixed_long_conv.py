@@ -1,9 +1,9 @@
-"""Long filters that no longer change: `LongConv1D` for inference, with spectra that are computed once.
+"""`LongConv1D` for inference: the filters are fixed, so their spectra are computed only once.
 
     (B, S, C)  ->  (B, S, F)
 
-Most of the time of a short signal goes into the spectra of the filters and into an FFT that is longer than the signal
-needs. A stream has one frame at a time, so here the spectra are weights, and there is a second, shorter FFT.
+With a short signal, `LongConv1D` spends most of its time on the spectra of the filters and on an FFT that is longer
+than necessary. A stream has one frame at a time, so this layer stores the spectra as weights and adds a shorter FFT.
 
 Shapes in comments: B batch, S steps, C channels, F filters.
 """
@@ -21,12 +21,12 @@ class FixedLongConv1D(keras.layers.Layer):
     """Convolves by FFT with the filters that `set_filters` sets; not for training.
 
     Signals of up to `short` outputs are one segment of the shortest fast FFT. Longer ones are cut into blocks as in
-    `affect.models.long_conv.fft_convolve`. Both have spectra of their own.
+    `affect.models.long_conv.fft_convolve`. Each FFT size has its own spectra.
 
     Args:
       filters: output channels.
       taps: length of the filters.
-      short: outputs of a short signal.
+      short: largest number of outputs that counts as a short signal.
       activation: as in `LongConv1D`.
       padding: as in `LongConv1D`.
       **kwargs: arguments of every Keras layer.

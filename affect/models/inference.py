@@ -74,7 +74,7 @@ def _prepared(model: keras.Model, steps_per_frame: int, long_filters: LongFilter
 
 
 def _folded(convolution: layers.Conv2D, batch_norm: layers.BatchNormalization) -> list[np.ndarray]:
-    """Returns kernel and bias of one convolution that does the work of a convolution and the batch norm after it."""
+    """Returns kernel and bias of one convolution that replaces a convolution and the batch norm after it."""
     gamma, beta, mean, variance = (weight.astype(np.float64) for weight in batch_norm.get_weights())
     kernel, *bias = convolution.get_weights()
     scale = gamma / np.sqrt(variance + batch_norm.epsilon)

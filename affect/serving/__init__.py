@@ -1,1 +1,1 @@
-"""Exports trained networks for use in other programs."""
+"""Exports trained networks for use in other programs, and predicts recordings with the exports."""

@@ -1,16 +1,16 @@
-"""Compares an exported model with recorded predictions; runs by itself, with nothing but TensorFlow.
+"""Compares an exported model with recorded predictions; a standalone script that needs only TensorFlow.
 
     python -I check_saved_model.py FOLDER EXAMPLE.npz
 
-EXAMPLE.npz holds inputs of the signatures, `audio`, `video` and `waveform` as far as the model takes them, and the
-`predictions` [batch, time, 2] that every signature must give for them. If they differ or the model does not run, the
+EXAMPLE.npz holds those of the inputs `audio`, `video` and `waveform` that the model takes, and the `predictions`
+[batch, time, 2] that every signature must return for them. If the predictions differ or the model does not run, the
 exit status is 1 and the last line on stderr says why.
 """
 
 import sys
 from collections.abc import Iterator
 
-# An export must not need what made it: importing these fails from here on.
+# An export must need neither this package nor Keras: importing them fails from here on.
 sys.modules["affect"] = sys.modules["keras"] = None  # pyright: ignore[reportArgumentType]
 
 import numpy as np  # noqa: E402
@@ -64,7 +64,7 @@ def streamed(signature, inputs: dict) -> np.ndarray:
 
 
 def pieces(frames: dict, batch: int, time: int, delay: int) -> Iterator[dict]:
-    """Yields the first frame, the other frames, and as many absent frames as the predictions are late."""
+    """Yields the first frame, the other frames, and the `delay` absent frames that flush out the last predictions."""
     for part in (slice(0, 1), slice(1, time)):
         count = len(range(time)[part])
         yield {name: values[:, part] for name, values in frames.items()} | {"present": tf.ones([batch, count], tf.bool)}

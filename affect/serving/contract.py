@@ -1,8 +1,9 @@
 """What a caller of an exported model must know: the content of its `predict.json`.
 
-Everything between a file and the network's input, and between its output and the curve: how pictures and sound are
-read, what standardises the sound, which convention the times follow, which chain post-processes the curve, and what the
-training data were like. `affect.serving.predict` needs nothing else besides the SavedModel.
+The contract describes everything between a file and the network's input, and between the network's output and the
+curve: how pictures and sound are read, how the sound is standardised, which convention the times follow, which chain
+post-processes the curve, and what the training data were like. `affect.serving.predict` needs only this file and the
+SavedModel.
 """
 
 import math
@@ -24,14 +25,14 @@ LABEL_TIME = (
     "values belong to its end and are written with the time 0.04 (k + 1) s"
 )
 # How far outside the range of the training recordings an input may be before `distance_remarks` says so. 10 dB is the
-# step from one speaking distance to three times that distance. A recording that lacks the face in a further fifth of
-# its frames holds the last crop there.
+# difference between one speaking distance and three times that distance. Frames without a face show the last crop, so
+# a share that is 0.2 smaller means a held crop in another fifth of the frames.
 LEVEL_TOLERANCE_DB = 10.0
 FACE_SHARE_TOLERANCE = 0.2
 
 
 class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a quantity is spread over the recordings of the training partition.
+    """Range and median of a quantity over the recordings of the training partition.
 
     Attributes:
       minimum, median, maximum: over the recordings.
@@ -47,10 +48,10 @@ class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Attributes:
       synthetic: whether it is the synthetic corpus; the model then says nothing about people.
-      layout: layout of the corpus, as in the manifest; None if the shards were not at hand at export.
+      layout: layout of the corpus, as in the manifest; None if the shards were not available at export.
       recordings, subjects: number of recordings and of the people in them; None as for `layout`.
       frames: number of frames, 40 ms each; None as for `layout`.
-      sound_level_dbfs: level of the sound, see `sound_level_dbfs`, over those recordings that are not silent; None if
+      sound_level_dbfs: level of the sound, see `sound_level_dbfs`, over the recordings that are not silent; None if
         the network takes no sound, and as for `layout`.
       face_share: share of the frames in which the detector found a face, in [0, 1]; None if the network takes no video,
         and as for `layout`.
@@ -66,7 +67,7 @@ class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class FaceCrops(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the face crops were made; a network must see at prediction what it saw in training.
+    """How the face crops were made; crops for prediction must be made in the same way as those for training.
 
     Attributes:
       detector: "mtcnn" or "haar".
@@ -76,11 +77,11 @@ class FaceCrops(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
       smoothing_secs: standard deviation of the Gaussian that smooths the track.
       size: edge of the crop in pixels.
       jpeg_quality: the crops went through JPEG of this quality, 4:2:0 as OpenCV writes it.
-      faceless_frames: "keep" passes what there is for frames without a face, "mask" passes black crops.
-      boxes: where the boxes of the training data came from. "detector": from the detector above. "unknown": it is not
-        recorded; releases in the layout of AVEC 2016 may ship boxes, which preprocessing then takes instead of the
-        detector's. If it did, training saw slightly other crops than the detector gives. Also if the shards were not at
-        hand at export: the fields above are then the defaults of make_tfrecords.
+      faceless_frames: what the network gets in frames without a face: "keep" the held crop, "mask" a black crop.
+      boxes: where the boxes of the training data came from. "detector": from the detector above. "unknown": not
+        recorded. Releases in the layout of AVEC 2016 may ship boxes, which preprocessing uses instead of the
+        detector's; the crops in training then differed slightly from those of the detector. Also "unknown" if the
+        shards were not available at export; the fields above are then the defaults of make_tfrecords.
     """
 
     detector: str
@@ -110,9 +111,9 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       standardise: "recording" if the mean of the whole recording's sound is subtracted and the result divided by its
         standard deviation (by 1 where the sound is constant); "none" if the samples stay in [-1, 1).
       delay_frames: by how many frames the predictions of the signature `stream` come late.
-      label_delay_secs: how many seconds early the network's curve is, because it was trained on labels of so much
-        later. The curve is delayed by this time, rounded to whole frames, before the post-processing; its first value
-        fills the gap.
+      label_delay_secs: how many seconds early the network's curve is, because each frame was trained on the label
+        this much later. Before the post-processing, the curve is delayed by this time, rounded to whole frames; its
+        first value fills the gap.
       faces: how the crops were made; None for a network without video.
       postprocessing: the chosen chain of each dimension, applied to the curve of a whole recording; None if the
         exported weights were not evaluated.
@@ -173,8 +174,8 @@ def distance_remarks(contract: Contract, level_dbfs: float | None, face_share: f
     """Says where an input is far from what the network saw in training; its curve may then be wrong.
 
     An input is far if its sound is constant, if its level is more than `LEVEL_TOLERANCE_DB` below the softest or above
-    the loudest training recording, or if its face share is more than `FACE_SHARE_TOLERANCE` below the smallest. What
-    the network does not take is ignored, and so is a range that is not known.
+    the loudest training recording, or if its face share is more than `FACE_SHARE_TOLERANCE` below the smallest.
+    Inputs that the network does not take and unknown ranges are ignored.
 
     Args:
       contract: the contract of the model.
@@ -198,8 +199,8 @@ def distance_remarks(contract: Contract, level_dbfs: float | None, face_share: f
         shares = known.face_share if known else None
         if shares and face_share < shares.minimum - FACE_SHARE_TOLERANCE:
             remarks.append(
-                f"a face was found in only {face_share:.0%} of the frames, in the training recordings in "
-                f"{shares.minimum:.0%} to {shares.maximum:.0%}, so the curve may be wrong"
+                f"a face was found in only {face_share:.0%} of the frames (training recordings: "
+                f"{shares.minimum:.0%} to {shares.maximum:.0%}), so the curve may be wrong"
             )
     return remarks
 

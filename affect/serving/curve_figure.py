@@ -22,7 +22,7 @@ from affect.timebase import FRAME_RATE_HZ
 # Red and blue stay apart for colour-blind readers.
 DIMENSION_COLOURS = {"arousal": PREDICTED_COLOUR, "valence": "#1f6fa8"}
 _FACELESS_COLOUR, _WARNING_COLOUR = "#e3e6ea", "#9c2a00"
-# Ends before viridis becomes too pale for a white ground.
+# Ends before viridis becomes too pale for a white background.
 _TIME_COLOURS = LinearSegmentedColormap.from_list("time", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
 _MAX_PATH_POINTS = 1500
 _TICK_STEPS_SECS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
@@ -49,10 +49,10 @@ def prediction_and_path(
     Args:
       times_secs: [frames], end of each frame, ascending.
       predicted: [frames, 2], arousal and valence.
-      found: bool [frames], whether a face was found; stretches without one are shaded. None if no face was looked for.
+      found: bool [frames], whether a face was found; stretches without one are shaded. None for a model without video.
       title: such as the name of the file; any text, shown as it is. Letters that the font lacks become U+FFFD.
       notes: sentences below the plots.
-      warning: a sentence that must not be overlooked, in bold above the notes.
+      warning: an important sentence, in bold above the notes.
     """
     curve = _Curve(times_secs, predicted)
     if curve.group > 1:
@@ -200,7 +200,7 @@ def _mark_time(axis: Axis, curve: _Curve) -> str:
 
 
 def _printable(title: str) -> str:
-    """Returns a title in one line, not too long, without letters that the font cannot show."""
+    """Returns the title on one line, shortened if it is long; letters that the font lacks become U+FFFD."""
     if len(title) > _MAX_TITLE_LETTERS:
         title = f"{title[: _MAX_TITLE_LETTERS - 21]}\u2026{title[-20:]}"
     known = get_font(findfont("DejaVu Sans:bold")).get_charmap()

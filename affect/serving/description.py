@@ -1,7 +1,7 @@
 """Gathers what an export says about a run: the contract, and the scores of its model card.
 
-A run folder, and the manifest of its training data where that is at hand, flow in; `Contract` and `Evaluation` flow
-out. An evaluation counts only if it is one of the weights that are exported.
+In: a run folder, and the manifest of its training data if available. Out: `Contract` and `Evaluation`. An evaluation
+is used only if it was computed with the weights that are exported.
 """
 
 import platform
@@ -36,7 +36,7 @@ class _Origin(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What of a run's `eval/` folder belongs to its present weights.
+    """The parts of a run's `eval/` folder that belong to its present weights.
 
     Attributes:
       scores: by partition; empty if the weights were not evaluated.
@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def context(self) -> Context | None:
-        """To which predictions the chains were fitted, see `Metrics.context`."""
+        """The kind of predictions that the chains were fitted to, see `Metrics.context`."""
         return next((metrics.context for metrics in self.scores.values()), None)
 
 
@@ -67,7 +67,7 @@ def read_evaluation(run: RunFolder) -> Evaluation:
     scores = {name: metrics for name, metrics in stored.items() if metrics.digests is not None}
     again = f"run eval.py --run_dir={run.path} --context=recording and export again"
     if not scores or not run.postprocessing.is_file():
-        reason = "its evaluation is not known to be of its present weights" if remarks else "it was not evaluated"
+        reason = "its evaluation cannot be matched to its present weights" if remarks else "it was not evaluated"
         left_out = "the export has no post-processing and the model card no scores"
         return Evaluation({}, None, [f"{run.path}: {reason}, so {left_out}; {again}"])
     evaluation = Evaluation(scores, read_chains(run.postprocessing), [f"{run.path}: {remark}" for remark in remarks])
@@ -83,7 +83,7 @@ def open_training_data(run: RunFolder, experiment: Experiment) -> Manifest:
     """Reads the manifest of the shards that a run was trained on.
 
     Raises:
-      UserError: the manifest cannot be read, does not fit the network, or is not that of the training.
+      UserError: the manifest cannot be read, does not fit the network, or is of other data than the training.
     """
     from affect.data.dataset import open_data
 
@@ -104,11 +104,11 @@ def describe(run: RunFolder, experiment: Experiment, manifest: Manifest | None, 
     Args:
       run: the run folder.
       experiment: its config.
-      manifest: that of the training data; None if it is not at hand.
-      evaluation: what belongs to the exported weights.
+      manifest: that of the training data; None if it is not available.
+      evaluation: scores and chains of the exported weights.
 
     Raises:
-      UserError: the manifest has no valid settings of preprocessing.
+      UserError: the preprocessing settings in the manifest are not valid.
     """
     from affect.models.stepping import delay_frames
 
@@ -145,7 +145,7 @@ def _versions() -> dict[str, str]:
 
 
 def _face_crops(experiment: Experiment, manifest: Manifest | None) -> FaceCrops:
-    """Returns how preprocessing made the crops; its defaults where the manifest is not at hand."""
+    """Returns how the crops were made; without a manifest, the defaults of preprocessing."""
     from affect.data.records import JPEG_QUALITY
     from affect.media.faces import DETECTOR_TYPES
     from affect.media.tracking import SMOOTHING_SIGMA_SECS
@@ -190,7 +190,7 @@ def _training_data(experiment: Experiment, manifest: Manifest) -> TrainingData:
 
 
 def _remembered(run: RunFolder) -> TrainingData | None:
-    """Returns what the run folder itself tells about its training data; None for weights from elsewhere."""
+    """Returns what the run folder records about its training data; None for weights from elsewhere."""
     if not run.environment.is_file():
         return None
     unknown = dict.fromkeys(("layout", "recordings", "subjects", "frames", "sound_level_dbfs", "face_share"))

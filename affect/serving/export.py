@@ -14,12 +14,12 @@ Signatures, with any batch size and any time; all inputs are named:
                        -> predictions; absent from networks that take video only
     stream             the next frames and the state -> the predictions that are due, and the new state
 
-The predictions are the network's own. `predict.json` has the delay of the labels and the post-processing, which
-`python -m affect.serving.predict` applies. Scores and post-processing are taken from the run's eval/ if they are of its
-present weights, so evaluate first, with --context=recording: an export predicts whole recordings.
+The predictions are the network's own curve. `predict.json` has the delay of the labels and the post-processing, which
+`python -m affect.serving.predict` applies. Scores and post-processing are taken from the run's eval/ if they belong to
+its present weights, so evaluate first, with --context=recording: an export predicts whole recordings.
 
-The manifest of the training shards is read for the settings of the crops and the ranges of level and face share. For
-weights that came without their data, --without_data leaves these out.
+The settings of the crops and the ranges of level and face share come from the manifest of the training shards. For
+weights without their data, --without_data leaves these out.
 
 Example:
   python eval.py --run_dir=runs/audio --context=recording
@@ -55,7 +55,7 @@ from affect.storage import (
 
 
 class _Export(msgspec.Struct):
-    """What the contract of an export says in every version, `affect.json` of version 0.1.0 included."""
+    """The fields that every version of the contract has, `affect.json` of version 0.1.0 included."""
 
     written_by: Annotated[str, Meta(pattern="^affect ")]
     modality: str
@@ -78,14 +78,14 @@ def export(
       output_dir: folder to write; it appears complete or not at all.
       overwrite: replace an existing export.
       data_dir: folder of the shards, if it has moved since training; only its manifest is read.
-      without_data: do not read the manifest; the export then says that the training data are not known.
+      without_data: do not read the manifest; the export then says that the training data are unknown.
       license_id: licence of the model card, see `affect.serving.model_card`.
       onnx: also write `model.onnx`; needs the extra `onnx`.
 
     Raises:
-      UserError: the run or the manifest of its data does not exist, the manifest is of other data than those of the
-        training, the output folder holds an export and `overwrite` is False, or it holds anything else, TensorFlow
-        could not load a model from it, or the weights changed meanwhile.
+      UserError: the run or the manifest of its data does not exist; the manifest describes other data than those of
+        the training; the output folder holds an export and `overwrite` is False, or it holds anything else; TensorFlow
+        cannot load a model from this path; or the weights change during the export.
     """
     if onnx:
         check_installed()
@@ -114,7 +114,7 @@ def export(
         if onnx:
             write_onnx(network, experiment.model, experiment.modality, contract, temporary)
     if without_data:
-        evaluation.remarks.append(f"{run_dir}: exported without its training data, which the contract cannot describe")
+        evaluation.remarks.append(f"{run_dir}: exported without its training data; the contract does not describe them")
     for remark in evaluation.remarks:
         print(remark)
 

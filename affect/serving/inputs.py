@@ -35,7 +35,7 @@ def find_inputs(given: Sequence[str]) -> Inputs:
     """Returns the files that --input names.
 
     A folder stands for its files with a suffix of `MEDIA_SUFFIXES`; hidden files and its subfolders are left out. A
-    text with commas that is no path itself is a list.
+    value with commas is a list, unless a path of that name exists.
 
     Raises:
       UserError: a path is empty, remote or missing, or a folder holds no media file.
@@ -68,14 +68,14 @@ def _paths(text: str) -> list[Path]:
 def _exists(text: str) -> bool:
     try:
         return Path(text).exists()
-    except OSError as error:  # links in a circle, a name that is too long
+    except OSError as error:  # circular links, a name that is too long
         raise UserError(f"--input={text} cannot be read ({error.strerror})") from error
 
 
 def _media_in(folder: Path, remarks: list[str]) -> list[Path]:
     """Returns the media files of a folder by name, and says in `remarks` which files it left out."""
     try:
-        # A broken link or one in a circle is neither file nor folder; it fails when it is read, which names it.
+        # Broken and circular links are kept here; reading them fails with an error that names them.
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir())
     except OSError as error:
         raise UserError(f"--input={folder}: the folder cannot be listed ({error.strerror})") from error
@@ -88,5 +88,5 @@ def _media_in(folder: Path, remarks: list[str]) -> list[Path]:
         )
     if others:
         more = f" and {len(others) - _LISTED} more" if len(others) > _LISTED else ""
-        remarks.append(f"{folder}: left out, not a sound or video file: {', '.join(others[:_LISTED])}{more}")
+        remarks.append(f"{folder}: left out, neither sound nor video: {', '.join(others[:_LISTED])}{more}")
     return media

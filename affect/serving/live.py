@@ -1,9 +1,10 @@
-"""Predicts sound that is still being recorded: PCM from stdin to CSV lines on stdout, as they come.
+"""Predicts sound that is still being recorded: PCM from stdin to CSV lines on stdout, as the values become ready.
 
     ffmpeg -i rtsp://camera/sound -f s16le -ar 16000 -ac 1 - | python -m affect.serving.predict --model_dir=M --input=-
 
 The lines are those that `affect.serving.predict` writes for a file. Everything else goes to stderr. The sound is
-standardised by its first seconds, see `affect.serving.streaming.LiveStream`; if they are all of it, so are the values.
+standardised by the mean and deviation of its first seconds, see `affect.serving.streaming.LiveStream`. If the sound is
+no longer than that, the values are also those of a file.
 """
 
 import os
@@ -22,7 +23,7 @@ from affect.serving.streaming import LiveStream, SoundConstants
 from affect.serving.wording import MEANING, SYNTHETIC
 from affect.timebase import SAMPLE_RATE_HZ
 
-_BLOCK_BYTES = 2**16  # 2 s; a pipe holds no more. A live source gives as much as it has.
+_BLOCK_BYTES = 2**16  # 2 s; a pipe holds no more. A live source delivers what it has.
 _SAMPLE_BYTES = 2
 # The first bytes of files that hold more than bare samples.
 _HEADERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"\x1aE\xdf\xa3": "Matroska or WebM"}
@@ -37,11 +38,11 @@ def predict_stdin(
     stdin: BinaryIO | None = None,
     stdout: TextIO | None = None,
 ) -> None:
-    """Predicts sound from stdin until it ends, and prints CSV lines; stops without an error where nobody reads them.
+    """Predicts sound from stdin until it ends, and prints CSV lines; stops without an error if their reader ends first.
 
     Args:
       model_dir: folder of an exported model that takes sound alone.
-      calibration_secs: length of the stretch that gives the constants of the sound; the first lines come after it.
+      calibration_secs: length of the stretch whose mean and deviation are used; the first lines come after it.
       raw: leave out the post-processing chain.
       sound: known constants; there is no calibration then.
       stdin: signed 16-bit little-endian PCM at 16 kHz, mono; default: stdin of the process.
@@ -49,8 +50,8 @@ def predict_stdin(
 
     Raises:
       UserError: the model cannot be loaded or takes video, its chain needs the whole recording, or stdin is a terminal,
-        is empty or shorter than a frame, or holds a file with a header.
-      KeyboardInterrupt: Ctrl-C; the lines so far have been printed.
+        is empty or shorter than half a frame, or holds a file with a header.
+      KeyboardInterrupt: Ctrl-C; all lines of the sound so far have been printed.
     """
     stdin = stdin or getattr(sys.stdin, "buffer", None)  # None if stdin is closed
     if stdin is None or stdin.isatty():
@@ -64,7 +65,7 @@ def predict_stdin(
     for remark in _opening(contract, chains, raw):
         _tell(remark)
     if stream.calibrating:
-        _tell(f"the first lines come after {calibration_secs:g} s, whose sound gives the constants")
+        _tell(f"the first lines come after {calibration_secs:g} s, whose sound gives mean and deviation")
     source, output = _Source(stdin, contract.frame_samples), stdout or sys.stdout
     told = 0
     try:
@@ -77,14 +78,14 @@ def predict_stdin(
         _tell_new(stream.remarks, told)
         printer.finish(values)
     except BrokenPipeError:
-        # The reader of the lines has enough, as `head` has. Python flushes stdout at its end; that must not fail too.
+        # The reader has closed the pipe, as `head` does. Python flushes stdout at exit; that must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
     if source.interrupted:
         raise KeyboardInterrupt
 
 
 def _opening(contract: Contract, chains: OnlineChains, raw: bool) -> Iterator[str]:
-    """What a person should know before the first line."""
+    """Yields the remarks that precede the first line."""
     if contract.synthetic:
         yield SYNTHETIC
     yield MEANING
@@ -113,7 +114,7 @@ class _Source:
         """Yields int16 [frames, frame_samples], as many as have come in.
 
         Raises:
-          UserError: it is a file with a header, or ends before there is a frame.
+          UserError: stdin holds a file with a header, or less than half a frame.
         """
         pending = b""
         while block := self._read():
@@ -180,7 +181,7 @@ class _Printer:
 def _check_no_header(start: bytes) -> None:
     for header, name in _HEADERS.items():
         if start.startswith(header):
-            raise UserError(f"stdin holds a {name} file, and --input=- reads bare samples; use {_PIPE}")
+            raise UserError(f"stdin holds a {name} file, but --input=- reads samples without a header; use {_PIPE}")
 
 
 def _samples(pcm: bytes) -> np.ndarray:
@@ -188,7 +189,7 @@ def _samples(pcm: bytes) -> np.ndarray:
 
 
 def _tell_new(remarks: list[str], told: int) -> int:
-    """Prints the remarks after the first `told`; returns how many are told now."""
+    """Prints the remarks after the first `told`; returns the number of remarks printed so far."""
     for remark in remarks[told:]:
         _tell(remark)
     return len(remarks)

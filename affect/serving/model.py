@@ -61,12 +61,12 @@ class ServedModel:
 
     @property
     def takes_audio(self) -> bool:
-        """Whether the model listens."""
+        """Whether the model takes sound."""
         return "audio" in modalities_of(self.contract.modality)
 
     @property
     def takes_video(self) -> bool:
-        """Whether the model looks at faces."""
+        """Whether the model takes face crops."""
         return "video" in modalities_of(self.contract.modality)
 
     def start_state(self) -> State:
@@ -126,12 +126,12 @@ class ServedModel:
             inputs = " and ".join(name for name in ("audio", "video") if name in specs) or "neither audio nor video"
             raise UserError(
                 f"{folder}: {CONTRACT_NAME} describes a model of modality {self.contract.modality!r}, but the "
-                f"SavedModel takes {inputs}; they belong to different models, export again"
+                f"SavedModel takes {inputs}; the two belong to different models; export again"
             )
 
 
 def _check_is_export(folder: Path) -> None:
-    """Refuses what is not an exported model, with the way to one."""
+    """Raises a UserError that says how to export, unless the folder is an exported model."""
     if not folder.exists():
         raise UserError(f"{folder} does not exist; name the folder of an exported model ({_EXPORT})")
     if not folder.is_dir():

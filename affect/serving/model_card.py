@@ -3,8 +3,7 @@
 The YAML between the two `---` is what model hubs read (Hugging Face: "Model Cards" in the documentation of the Hub).
 Publish the export under any name, with this file renamed to README.md.
 
-Text from a manifest was written by strangers: `_plain` keeps it from being read as Markdown or HTML, and none of it is
-used in the YAML.
+Text from a manifest is not trusted: `_plain` escapes it for Markdown and HTML, and none of it is used in the YAML.
 """
 
 import re
@@ -21,8 +20,8 @@ from affect.serving.contract import CONTRACT_NAME, Contract
 
 CARD_NAME = "MODEL_CARD.md"
 OTHER_LICENSE = "other"
-# The Hub knows no task for values per frame; these tasks take the same files. It knows no library "tensorflow" either,
-# and then shows no code; without a name it would take any saved_model.pb for Keras 2 and show code that fails.
+# The Hub has no task for values per frame; these tasks take the same files. It has no library "tensorflow" either, and
+# therefore shows no code; without a name it would take any saved_model.pb for Keras 2 and show code that fails.
 _PIPELINE_TAGS = {
     "audio": "audio-classification",
     "video": "video-classification",
@@ -36,7 +35,7 @@ def check_license(license_id: str) -> None:
     """Checks that a licence is an identifier as hubs know them, or empty.
 
     Raises:
-      UserError: it is not.
+      UserError: the licence is not such an identifier.
     """
     if license_id and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,49}", license_id):
         raise UserError(
@@ -150,5 +149,5 @@ def _template() -> jinja2.Template:
 def _plain(text: str) -> str:
     """Returns text that Markdown and HTML show as it is, on one line."""
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    # Character references: which signs a backslash protects differs between Markdown programs.
+    # Character references, because Markdown programs differ in the characters that a backslash escapes.
     return "".join(f"&#{ord(letter)};" if letter in _MARKUP else letter for letter in printable)

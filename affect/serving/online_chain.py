@@ -1,9 +1,9 @@
-"""Label delay and post-processing of a curve whose values arrive a few at a time, with the result of the whole curve.
+"""Applies label delay and post-processing to values as they arrive; the result equals that for the whole curve.
 
     network's curve -> label delay -> of each dimension: median filter, centring, scaling, shift
 
 This is `affect.evaluation.chain` in constant memory. A median filter looks ahead by half its window, and the shift
-makes up for part of that, so values come `latency_frames` late. No value is given out before its own frame has arrived,
+makes up for part of that, so values come `latency_frames` late. No value is returned before its own frame has arrived,
 because the recording might end before that frame.
 """
 
@@ -26,14 +26,14 @@ class OnlineChains:
           raw: leave out the chains.
 
         Raises:
-          UserError: a chain takes statistics of the whole recording, which are not known while it is going on.
+          UserError: a chain needs statistics of the whole recording, which are unknown while it is going on.
         """
         chains = {} if raw or contract.postprocessing is None else contract.postprocessing
         for name, chain in chains.items():
             if chain.recording_mean is not None or chain.recording_deviation is not None:
                 raise UserError(
-                    f"the post-processing of {name} takes the mean or deviation of the whole recording, which is not "
-                    "known while it is going on; add --raw for the network's own curve, or predict from a file"
+                    f"the post-processing of {name} needs the mean or deviation of the whole recording, which is "
+                    "unknown while it is going on; add --raw for the network's own curve, or predict from a file"
                 )
         self._label_delay = _Delay(contract.label_delay_frames)
         self._chains = [_OnlineChain(chains.get(name) or _neutral(contract)) for name in contract.outputs]
@@ -41,7 +41,7 @@ class OnlineChains:
 
     @property
     def latency_frames(self) -> int:
-        """How many frames later than its own frame a value comes, besides the network's delay.
+        """How many frames a value comes after its own frame, in addition to the network's delay.
 
         The first values of a recording may come later, by up to half the window of the median filter.
         """
@@ -96,7 +96,7 @@ class _OnlineChain:
 
 
 class _Delay:
-    """Delays a signal; its first value fills the gap. Gives out at most as many values as frames have arrived."""
+    """Delays a signal; its first value fills the gap. Returns at most as many values as frames have arrived."""
 
     def __init__(self, frames: int):
         self._frames = frames

@@ -5,7 +5,7 @@
 It is the stepping network (`affect.models.stepping`), with the names of the signature `stream`, except that a state
 comes out as `next_state_...`: names are unique in an ONNX graph. Batch and time are free. Start with states of zero and
 pass each `next_state_X` as `state_X` of the next call; a whole recording is one call, or several to save memory. Then
-`delay_frames` absent frames (`present` False) flush out the last predictions; the states that follow are of no use.
+`delay_frames` absent frames (`present` False) flush out the last predictions; the states after that are not used.
 
 tf2onnx converts the TensorFlow graph. Long filters are plain convolutions here, because ONNX Runtime has no fast FFT.
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ONNX_NAME = "model.onnx"
 PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
 TOLERANCE = 1e-4
-# ONNX Runtime 1.20 and newer take it, and the network needs no later one.
+# ONNX Runtime 1.20 and newer support it, and the network needs no later opset.
 _OPSET = 17
 _STATE, _NEXT = "state_", "next_"
 _USAGE = (
@@ -46,11 +46,11 @@ def check_installed() -> None:
     """Checks that the packages of the extra `onnx` are installed, without importing them.
 
     Raises:
-      UserError: at least one is missing.
+      UserError: at least one package is missing.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f'ONNX needs {", ".join(missing)}, which must be installed; run pip install "affect[onnx]"')
+        raise UserError(f'--format=onnx lacks the packages {", ".join(missing)}; run pip install "affect[onnx]"')
 
 
 def write_onnx(network: "keras.Model", config: ModelConfig, modality: str, contract: Contract, folder: Path) -> None:
@@ -154,9 +154,9 @@ def _without_masks(network: "keras.Model") -> "keras.Model":
     """Returns a stepping network whose LSTMs need no mask, so that they become ONNX's operator instead of a loop.
 
     Predictions are invalid only before the start of a stream, when the LSTM's state is zero, and after its end, when
-    the state no longer matters. An LSTM without bias whose input and state are zero stays exactly there: the candidate
-    tanh(0) is 0. So invalid inputs are set to zero, and the bias becomes the weights of a further input, which is 1 in
-    valid frames.
+    the state no longer matters. An LSTM without bias whose input and state are zero keeps a state of exactly zero: the
+    candidate tanh(0) is 0. So invalid inputs are set to zero, and the bias becomes the weights of a further input,
+    which is 1 in valid frames.
     """
     import keras
     from keras import ops
@@ -198,7 +198,7 @@ def _converted(network: "keras.Model") -> "onnx.ModelProto":
         return {_NEXT + name if name.startswith(_STATE) else name: values for name, values in outputs.items()}
 
     def select(context, node, name, arguments):
-        """tf2onnx multiplies by 0 and 1 instead, which keeps NaN where it is not selected."""
+        """Converts to Where; tf2onnx itself multiplies by 0 and 1, so NaN passes where it is not selected."""
         node.type = "Where"
 
     model, _ = tf2onnx.convert.from_function(
@@ -215,7 +215,7 @@ def _rename_in_order_of_use(graph: "onnx.GraphProto") -> None:
     constants = {}
     for index, node in enumerate(graph.node):
         node.name = f"{node.op_type}{index}"
-        for name in node.input:  # what no earlier node makes is a constant
+        for name in node.input:  # what no earlier node outputs is a constant
             if name not in names:
                 names[name] = f"constant{len(constants)}"
                 constants[name] = len(constants)
@@ -244,7 +244,7 @@ def _order_of_use(graph: "onnx.GraphProto") -> list[str]:
 
 
 def _describe(model: "onnx.ModelProto", contract: Contract) -> None:
-    """Names the free axes, and says in the graph's own metadata what it is."""
+    """Names the free axes, and writes the description of the graph into its metadata."""
     import onnx
 
     for value in (*model.graph.input, *model.graph.output):

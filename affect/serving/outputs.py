@@ -77,7 +77,7 @@ class Targets:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All paths."""
         return (*self.curves, *(path for path in (self.plot, self.overlay) if path is not None))
 
 
@@ -125,7 +125,7 @@ def curve_file(curve: Curve, model_dir: str) -> CurveFile:
 def plan_targets(
     inputs: Sequence[Path], many: bool, flags: dict[str, str | None], model_dir: Path, others: Sequence[Path] = ()
 ) -> list[Targets]:
-    """Decides, before the work, where the files of each input go, and checks that they can be written there.
+    """Decides, before any prediction, where the files of each input go, and checks that they can be written there.
 
     With one input, every flag names a file. With several, it names a folder, and so does a path that ends with a slash
     or is a folder already: the files in it are called after the inputs, with the suffix of the input only where two
@@ -142,7 +142,8 @@ def plan_targets(
       One `Targets` per input.
 
     Raises:
-      UserError: a path has the wrong suffix, cannot be written, or is one of the files that are read or written.
+      UserError: a path has the wrong suffix, cannot be written, is an input, or lies in the folder of the model; or two
+        outputs have the same name.
     """
     wanted = {flag: value for flag, value in flags.items() if value is not None}
     if not wanted:
@@ -161,7 +162,7 @@ def plan_targets(
     model = Path(os.path.realpath(model_dir))
     for path in (path for target in targets for path in target.all):
         if path.exists() and _inode(path) in read:
-            raise UserError(f"{path} is a file that is read and would be overwritten; choose another path")
+            raise UserError(f"{path} is an input and would be overwritten; choose another path")
         if Path(os.path.realpath(path)).is_relative_to(model):
             raise UserError(f"{path} lies in the folder of the model, {model_dir}; choose another path")
     for flag, value in wanted.items():
@@ -172,7 +173,7 @@ def plan_targets(
 
 
 def _inode(path: Path) -> tuple[int, int]:
-    """Returns what all names of a file share: links, hard links, other spellings of its path."""
+    """Returns device and inode, which are the same for all links to a file and all spellings of its path."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
@@ -184,7 +185,7 @@ def _names(inputs: Sequence[Path]) -> list[str]:
         if len(set(lower)) == len(lower):
             return names
     twice = next(path for path in inputs if lower.count(path.name.lower()) > 1)
-    raise UserError(f"two inputs are named {twice.name}, and so would their outputs be; predict them one by one")
+    raise UserError(f"two inputs are named {twice.name}, so their outputs would collide; predict them one by one")
 
 
 def _paths(flag: str, value: str, name: str, many: bool) -> Iterator[Path]:
@@ -195,7 +196,7 @@ def _paths(flag: str, value: str, name: str, many: bool) -> Iterator[Path]:
         raise UserError(f"--{flag}={value} must be a local path; copy the file afterwards")
     if many or value.endswith("/") or Path(value).is_dir():
         if many and Path(value).suffix.lower() in SUFFIXES[flag] and not Path(value).is_dir():
-            raise UserError(f"--{flag}={value} must name a folder, as there are several inputs, or a folder")
+            raise UserError(f"--{flag}={value} must name a folder, because --input names a folder or several files")
         yield from (Path(value) / f"{name}{suffix}" for suffix in SUFFIXES[flag])
         return
     if Path(value).suffix.lower() not in SUFFIXES[flag]:
@@ -204,7 +205,7 @@ def _paths(flag: str, value: str, name: str, many: bool) -> Iterator[Path]:
 
 
 def _check_writable(folder: Path, flag: str) -> None:
-    """Refuses a folder that takes no new file, or that cannot be made; leaves nothing behind."""
+    """Raises a UserError if a folder cannot be created or written to; leaves nothing behind."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

@@ -66,10 +66,10 @@ def write_overlay(
 
 
 def check_overlay(video: Path, audio: Path | None, output: Path) -> None:
-    """Checks, before the work that it takes, that an overlay can be drawn; writes nothing.
+    """Checks in advance that an overlay can be drawn; writes nothing.
 
     Raises:
-      UserError: the output is an input or no mp4, the input has no pictures, or this PyAV has no encoder for H.264.
+      UserError: the output is an input or not an mp4, the input has no pictures, or this PyAV has no encoder for H.264.
     """
     if output.suffix.lower() != ".mp4":
         raise UserError(f"--overlay={output} must end in .mp4")

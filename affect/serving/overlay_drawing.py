@@ -1,4 +1,4 @@
-"""Draws the pictures of an overlay: the video's picture with the face box, and a strip below it that hides no face.
+"""Draws the pictures of an overlay: the video's picture with the face box, and the curves in a strip below it.
 
     +---------------------------+
     | picture, face box         |    green: found; grey and dashed: no face found, the last position is held
@@ -29,7 +29,7 @@ from affect.timebase import FRAME_RATE_HZ
 MAX_EDGE, MIN_WIDTH = 1280, 320
 WINDOW_SECS, TRAIL_SECS = 10, 2
 
-# Brighter than in the figures, because the ground is dark; red and blue stay apart for colour-blind viewers.
+# Brighter than in the figures, because the background is dark; red and blue stay apart for colour-blind viewers.
 CURVE_COLOURS = {"arousal": (255, 112, 96), "valence": (88, 176, 255)}
 FOUND_COLOUR, HELD_COLOUR, DOT_COLOUR = (40, 230, 100), (190, 196, 204), (255, 255, 255)
 _GROUND, _PANEL, _FACELESS = (18, 22, 27), (32, 38, 45), (66, 73, 82)
@@ -54,7 +54,7 @@ class Painter:
         self._curve = curve
         self._first_size = width, height
         self.limit = plot_limit(curve.predicted)
-        # Small pictures are enlarged as far as the text needs it, tall ones stand in the middle.
+        # Small pictures are enlarged so that the text fits; narrow ones are centred.
         scale = min(MAX_EDGE / width, MAX_EDGE / height, max(1.0, MIN_WIDTH / width))
         picture_width, picture_height = _even(width * scale), _even(height * scale)
         self.width = max(MIN_WIDTH, picture_width)
@@ -91,14 +91,13 @@ class Painter:
         return canvas
 
     def _draw_picture(self, part: np.ndarray, k: int, pixels: np.ndarray) -> None:
-        """Draws the video's picture and the face box into the part of the canvas that is theirs."""
+        """Draws the video's picture and the face box into their part of the canvas."""
         own_height, own_width = pixels.shape[:2]
         scale = min(part.shape[1] / own_width, part.shape[0] / own_height)
         width, height = max(1, round(own_width * scale)), max(1, round(own_height * scale))
         if (width, height) != (own_width, own_height):
-            way = (
-                cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-            )  # bilinear is ten times faster, and does down to half
+            # Bilinear is ten times faster, and good enough down to half the size.
+            way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
             pixels = cv2.resize(pixels, (width, height), interpolation=way)
         left, top = (part.shape[1] - width) // 2, (part.shape[0] - height) // 2
         part[top : top + height, left : left + width] = pixels
@@ -158,7 +157,7 @@ class Painter:
                 canvas[top - below : top - below + height, round(left + part * (width - 1))] = colour
 
     def _draw_strip(self, text: int, lines: list[tuple[str, bool]]) -> np.ndarray:
-        """Returns what does not move below the picture, uint8 RGB: panels, grids and all text."""
+        """Returns the static part of the strip, uint8 RGB: panels, grids and all text."""
         begin = self.picture[3]
         height = self.height - begin
         figure = Figure(figsize=(self.width / 100, height / 100), dpi=100, facecolor=_of_figure(_GROUND))

@@ -31,7 +31,7 @@ def add_sound(output: OutputContainer, path: Path, end_secs: float) -> Iterator[
     Args:
       output: the mp4; its header must not be written yet.
       path: a sound file, or a video with a sound track.
-      end_secs: what comes later is left out.
+      end_secs: end of the video; later sound is left out.
 
     Raises:
       UserError: the file has no sound that can be decoded; also while the packets are read.
@@ -60,7 +60,7 @@ def seconds_of(packet: av.Packet) -> float:
 
 
 def _is_plain_aac(path: Path) -> bool:
-    """Returns whether a file is an mp4 or alike whose sound is AAC from one packet to the next."""
+    """Returns whether a file is an mp4 or mov whose sound is AAC without gaps."""
     end_secs = None
     try:
         with open_media(path) as source:
@@ -77,13 +77,13 @@ def _is_plain_aac(path: Path) -> bool:
                 if cut_out or (end_secs is not None and abs(secs - end_secs) > _MAX_JUMP_SECS):
                     return False
                 end_secs = secs + float((packet.duration or 0) * (packet.time_base or 0))
-    except FFmpegError:  # decoding says what is wrong
+    except FFmpegError:  # decoding reports the error
         return False
     return end_secs is not None
 
 
 def _copied(path: Path, copy: av.AudioStream, end_secs: float) -> Iterator[av.Packet]:
-    """Yields the packets of a track that `_is_plain_aac`; those before time 0 fill the decoder and are not heard."""
+    """Yields the packets of a track that `_is_plain_aac`; those before time 0 prime the decoder and are not heard."""
     with open_media(path) as source:
         for packet in source.demux(choose_track(source, "audio", path)):
             if packet.size and seconds_of(packet) < end_secs:

@@ -1,4 +1,4 @@
-"""The sentences that stand below every picture of a curve, and the plot of `affect.serving.predict`."""
+"""The captions of every picture of a curve, and the plot of `affect.serving.predict`."""
 
 from matplotlib.figure import Figure
 
@@ -19,5 +19,5 @@ def plot_curve(curve: Curve) -> Figure:
 
 
 def captions(curve: Curve) -> tuple[str, list[str]]:
-    """Returns the warning of a model that says nothing about people, or "", and what the numbers mean."""
+    """Returns the warning for a model of synthetic data ("" for others), and notes on what the numbers mean."""
     return SYNTHETIC if curve.contract.synthetic else "", [MEANING] if curve.postprocessed else [MEANING, RAW]

@@ -1,23 +1,23 @@
 r"""Predicts arousal and valence of any recording with an exported model.
 
     talk.mp4  ->  talk.csv    time,arousal,valence,face_found: one row per frame of 40 ms, time in seconds
-                  talk.json   the same, with what the model is and what was noticed
+                  talk.json   the same, with the model and the remarks
                   talk.png    --plot: both curves over time, and their path in the arousal-valence plane
                   out.mp4     --overlay: the pictures with face box and curves, with their sound
 
 --input is any file that FFmpeg reads, a folder (its sound and video files, without subfolders), or a comma-separated
-list; it can be repeated. A model of sound alone reads the sound track of a video and no picture; a model of faces alone
-reads no sound. With one input, every output flag names a file; --output ends with .csv or .json. With several, or a
+list; it can be repeated. A model of sound alone reads only the sound track of a video; a model of faces alone reads no
+sound. With one input, every output flag names a file; --output ends with .csv or .json. With several inputs, or a
 folder, every output flag names a folder, and --output writes both CSV and JSON of each. A file that cannot be read does
 not stop the others; the failed ones are named at the end, and the exit code is 2. Existing outputs are replaced, but
-never a file that is read. Files appear complete or not at all.
+never an input. Files appear complete or not at all.
 
 The values are those of `eval.py --context=recording`, post-processed with the constants of the development set unless
 --raw. Remarks (no face, silence, an unusual level, ...) go to stderr and into the JSON. Memory does not grow with the
 video: two hours need less than 2 GiB.
 
---input=- reads 16 kHz mono PCM, signed 16 bit, from stdin, and prints CSV lines as they come; the first
---calibration_secs give the constants that standardise the sound.
+--input=- reads 16 kHz mono PCM, signed 16 bit, from stdin, and prints CSV lines as the values become ready. The sound
+is standardised by the mean and deviation of its first --calibration_secs seconds.
 
 Arousal and valence estimate how people would rate the recording; they do not say what the person in it feels. The EU AI
 Act, article 5(1)(f), prohibits inferring the emotions of people at work and in education, other than for medical or
@@ -46,7 +46,7 @@ from affect.storage import write_bytes
 if TYPE_CHECKING:
     from affect.serving.model import ServedModel
 
-# The model, the decoders and the figures are imported inside functions: --help and mistakes in the flags take no time.
+# The model, the decoders and the figures are imported inside functions, so that --help and flag errors are fast.
 
 STDIN = "-"
 
@@ -58,7 +58,7 @@ def predict_files(
     audio: str | None = None,
     raw: bool = False,
 ) -> None:
-    """Predicts files and writes what is wanted; prints the paths, and remarks on stderr.
+    """Predicts files and writes the requested outputs; prints their paths, and remarks on stderr.
 
     Args:
       model_dir: folder of the exported model.
@@ -68,7 +68,7 @@ def predict_files(
       raw: leave out the post-processing chain.
 
     Raises:
-      UserError: a path or the model is not as it should be, or a file failed; the others are written then.
+      UserError: a path or the model is not valid, or a file failed; the outputs of the other files are still written.
     """
     inputs = find_inputs(given)
     if audio is not None and len(inputs.files) > 1:
@@ -88,7 +88,7 @@ def predict_files(
     for path, target in zip(inputs.files, targets, strict=True):
         try:
             _predict_file(model, model_dir, path, others[0] if others else None, target, raw)
-        except Exception as error:  # whatever a file from elsewhere causes must not lose the others
+        except Exception as error:  # no error in one file may stop the others
             if len(inputs.files) == 1:
                 raise
             failed.append(path.name)
@@ -165,11 +165,11 @@ def define_flags() -> None:
         "input", None, "File, folder or comma-separated list; can be repeated. - reads PCM from stdin.", required=True
     )
     flags.DEFINE_string("output", None, "File to write, .csv or .json; with several inputs a folder for both.")
-    flags.DEFINE_string("audio", None, "Sound file, where the sound of the only input lies apart.")
+    flags.DEFINE_string("audio", None, "Sound file, if the sound is not in the video; with a single input only.")
     flags.DEFINE_string("plot", None, "PNG to write; with several inputs a folder.")
     flags.DEFINE_string("overlay", None, "Video to write, .mp4; with several inputs a folder.")
     flags.DEFINE_bool("raw", False, "Leave out the post-processing chain.")
-    flags.DEFINE_float("calibration_secs", 10.0, "With --input=-: seconds whose sound gives the constants.", 0.04)
+    flags.DEFINE_float("calibration_secs", 10.0, "With --input=-: seconds for mean and deviation of the sound.", 0.04)
 
 
 def main() -> None:
@@ -181,7 +181,9 @@ def main() -> None:
         return
     unused = [f"--{name}" for name in (*outputs, "audio") if getattr(args, name) is not None]
     if len(args.input) > 1 or unused:
-        raise UserError(f"--input=- stands alone and prints to stdout; leave out {', '.join(unused) or 'other inputs'}")
+        raise UserError(
+            f"--input=- must be the only input and prints to stdout; leave out {', '.join(unused) or 'the others'}"
+        )
     from affect.serving import live
 
     live.predict_stdin(args.model_dir, args.calibration_secs, args.raw)

@@ -1,4 +1,4 @@
-"""Predicts a recording from its files: the curve that evaluation would give for the shards of the same files.
+"""Predicts a recording from its files; the curve equals that of evaluation on the shards of the same files.
 
     audio, video (paths)  ->  Curve: arousal and valence per frame of 40 ms, where the face was, remarks
 
@@ -31,7 +31,7 @@ from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 # Frames per call of the network. Longer chunks are no faster and need more memory: see docs/serving.md.
 CHUNK_FRAMES = 50
 
-# Called with what is being done, the frames that are done and the number of all frames.
+# Called with the name of the stage, the number of finished frames and the number of all frames.
 Progress = Callable[[str, int, int], None]
 
 
@@ -83,7 +83,7 @@ def predict_recording(
 
     Raises:
       UserError: a file cannot be decoded or lacks what the model takes, or this version cannot make the model's inputs.
-      ValueError: neither audio nor video.
+      ValueError: neither audio nor video is given.
     """
     contract = model.contract
     source = video or audio
@@ -116,10 +116,10 @@ def predict_recording(
 
 
 def differences(contract: Contract) -> list[str]:
-    """Says where this version makes other inputs than training had, and the difference is small.
+    """Returns a remark on each small difference between the inputs that this version makes and those of the training.
 
     Raises:
-      UserError: the difference is large: the curve would be wrong.
+      UserError: a difference is so large that the curve would be wrong.
     """
     from affect.data.records import JPEG_QUALITY
 
@@ -159,7 +159,7 @@ def _faces(contract: Contract) -> FaceCrops:
 
 
 def _decode(model: ServedModel, audio: Path | None, video: Path | None, progress: Progress) -> DecodedRecording:
-    """Decodes what the model takes; the pictures are searched for faces, and the crops are left to be made."""
+    """Decodes what the model takes; faces are detected here, crops are made later."""
     if not model.takes_video:
         return decode_recording(audio or video, None, DecodingSettings())
     if video is None:
@@ -177,7 +177,7 @@ def _decode(model: ServedModel, audio: Path | None, video: Path | None, progress
 
 
 def _network_curve(model: ServedModel, decoded: DecodedRecording, name: str, progress: Progress) -> np.ndarray:
-    """Returns the curve of the network as it is, float32 [frames, 2]."""
+    """Returns the network's own curve, float32 [frames, 2]."""
     sound = SoundConstants(decoded.audio_mean, decoded.audio_std) if model.takes_audio else None
     stream = Stream(model, sound)
     crops = _crops(decoded, _faces(model.contract), name) if model.takes_video else None
@@ -210,7 +210,7 @@ def _jpeg_decoder(size: int) -> Callable:
 
     from affect.data.records import decode_jpeg
 
-    # Without AutoGraph, which has nothing to do here and warns where it cannot read the source.
+    # Without AutoGraph, which is not needed here and warns if it cannot read the source.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.string)], autograph=False)
     def decode(jpegs, name):
         spec = tf.TensorSpec([size, size, 3], tf.uint8)

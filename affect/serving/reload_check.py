@@ -1,4 +1,4 @@
-"""Checks an export in a process of its own before it is reported: it must load and predict with TensorFlow alone."""
+"""Checks in a separate process that an export loads and predicts with TensorFlow alone."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def check_reload(
       standardise: as given to `write_saved_model`.
 
     Raises:
-      UserError: the model cannot be loaded or run, or a prediction differs by more than 1e-5; says why.
+      UserError: the model cannot be loaded or run, or a prediction differs by more than 1e-5; the message says which.
     """
     example = _inputs(network, config, modality, standardise)
     example["predictions"] = _predictions(network, {name: example[name] for name in network.input})
@@ -47,18 +47,18 @@ def check_reload(
     if done.returncode:
         lines = done.stderr.strip().splitlines() if done.returncode == 1 else []
         reason = lines[-1] if lines else f"the process ended with status {done.returncode}"
-        raise UserError(f"nothing was exported: the SavedModel failed its test in a process of its own ({reason})")
+        raise UserError(f"the SavedModel failed its check in a separate process, so nothing was exported ({reason})")
 
 
 def _inputs(network: "keras.Model", config: ModelConfig, modality: str, standardise: str) -> dict[str, np.ndarray]:
-    """Returns random inputs of all signatures that belong together."""
+    """Returns random inputs of all signatures, all of the same recordings."""
     rng = np.random.default_rng(0)
     inputs = {}
     if "video" in network.input:
         shape = (_BATCH, _FRAMES, config.crop_size, config.crop_size, 3)
         inputs["video"] = rng.integers(0, 256, size=shape, dtype=np.uint8)
     if "audio" in network.input:
-        # Above zero on average, and unequally loud.
+        # The mean is above zero, and the rows differ in level.
         waveform = rng.normal(0.1, [[0.05], [0.2]], size=(_BATCH, _FRAMES * config.frame_samples)).astype(np.float32)
         mean, deviation = (getattr(waveform, name)(axis=1, keepdims=True, dtype=np.float64) for name in ("mean", "std"))
         signal = (waveform - mean) / deviation if standardise == "recording" else waveform
@@ -68,7 +68,7 @@ def _inputs(network: "keras.Model", config: ModelConfig, modality: str, standard
 
 
 def _predictions(network: "keras.Model", inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns the network's predictions in full float32; some GPUs round the factors of products to 11 bits."""
+    """Returns the network's predictions in full float32; some GPUs round the factors of products to TF32."""
     import tensorflow as tf
 
     allowed = tf.config.experimental.tensor_float_32_execution_enabled()

@@ -68,7 +68,7 @@ def write_saved_model(
       config: sizes and rates.
       modality: "audio", "video" or "audiovisual".
       folder: folder to write into.
-      standardise: "recording" if `predict_waveform` standardises each waveform, "none" if it takes it as it is.
+      standardise: "recording" if `predict_waveform` standardises each waveform, "none" if it takes it unchanged.
     """
     import tensorflow as tf
 
@@ -81,7 +81,7 @@ def write_saved_model(
     states = [item for item in steps if item.name.startswith("state_")]
     delay = delay_frames(config, modality)
 
-    # Functions of their own, so that the network is traced once for all signatures.
+    # Separate functions, so that the network is traced once for all signatures.
     step = tf.function(
         lambda inputs: stepping(inputs, training=False),
         input_signature=[{item.name: item.spec() for item in steps}],
@@ -136,12 +136,12 @@ def _signature(
 
 
 def _checked(signature: str, inputs: list[Input], tensors: "tuple[tf.Tensor, ...]") -> "dict[str, tf.Tensor]":
-    """Returns the inputs by name; stops with the signature's name where shapes do not fit."""
+    """Returns the inputs by name; an error names the signature if a shape does not fit."""
     import tensorflow as tf
 
     sizes, giver, checks = {}, {}, []
     for item, tensor in zip(inputs, tensors, strict=True):
-        shape = tf.shape(tensor)  # what came, not what the signature declares
+        shape = tf.shape(tensor)  # the shape of the input, not that of the signature
         rank = len(item.axes)
         found = tf.concat([shape, tf.fill([rank + 1], -1)], axis=0)[: rank + 1]  # -1 behind the last axis
         for index, axis in enumerate(item.axes):
@@ -209,8 +209,8 @@ def _count_frames(waveform: "tf.Tensor", frame_samples: int) -> "tf.Tensor":
 def _frames_of(waveform: "tf.Tensor", frame_samples: int, time: "tf.Tensor", standardised: bool) -> "tf.Tensor":
     """Cuts waveforms [batch, samples] into frames [batch, time, frame_samples].
 
-    As in training, a sound that is too short is filled up with zeros before it is standardised, and the mean and the
-    population deviation are those of all its samples, also of those that are cut off.
+    As in training, a sound that is too short is padded with zeros before it is standardised. Mean and population
+    deviation are those of all its samples, including samples that are cut off.
     """
     import tensorflow as tf
 

@@ -9,8 +9,8 @@
 
 A network that looks ahead predicts `contract.delay_frames` frames late; `finish` returns the rest, so that there is one
 prediction per frame. The values are the network's own curve; `affect.serving.online_chain` delays and post-processes
-it. In training, sound is standardised by the constants of the whole recording. While it is still going on they are not
-known; a `LiveStream` takes those of its first seconds.
+it. In training, sound is standardised by the mean and deviation of the whole recording. They are unknown while
+it is still going on, so a `LiveStream` uses those of its first seconds.
 """
 
 import math
@@ -91,7 +91,7 @@ class Stream:
 
         Raises:
           ValueError: an input is missing or not expected, has the wrong dtype or shape, the numbers of frames differ,
-            samples are not finite or not in full scale, or the stream is finished. The stream is then as before.
+            samples are not finite or far beyond full scale, or the stream is finished. The stream is unchanged then.
         """
         if self._finished:
             raise ValueError(_FINISHED)
@@ -136,7 +136,7 @@ class LiveStream:
 
     Attributes:
       sound: the constants; None before the calibration, and with a model that needs none.
-      remarks: sentences for a person about the sound and its standardisation; complete after the calibration.
+      remarks: sentences about the sound and its standardisation for the user; complete after the calibration.
     """
 
     def __init__(self, model: ServedModel, calibration_secs: float = 10.0, sound: SoundConstants | None = None):
@@ -181,7 +181,7 @@ class LiveStream:
         self._frames += len(next(iter(frames.values())))
         if self._stream is not None:
             return self._stream.push(**frames)
-        # Copies: a live source may use its buffer again.
+        # Copies, because a live source may reuse its buffer.
         self._held.append({name: values.copy() for name, values in frames.items()})
         if self._frames < self._calibration_frames:
             return _nothing()
@@ -194,7 +194,7 @@ class LiveStream:
 
         Args:
           rest: int16 [samples], the sound after the last whole frame; only for a model that takes nothing but sound.
-            As in a file, half a frame or more is filled up with zeros, less is left out; both count for the constants.
+            As in a file, half a frame or more is padded with zeros, less is left out; both count for the constants.
 
         Raises:
           ValueError: the stream is finished already, or `rest` has the wrong dtype or shape.
@@ -219,7 +219,7 @@ class LiveStream:
         return np.concatenate([_nothing(), *curve])
 
     def _release(self, samples: np.ndarray, over: bool) -> np.ndarray:
-        """Takes the constants from int16 [samples], and predicts what was held back, the last of it if `over`."""
+        """Computes the constants of int16 [samples] and predicts the held frames; `over`: the sound has ended."""
         secs = samples.size / self._model.contract.sample_rate_hz
         self.sound = SoundConstants.of(samples)
         share = f"its first {secs:.1f} s; a whole file would use all of it"

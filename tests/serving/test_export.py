@@ -112,7 +112,7 @@ def test_an_evaluation_of_older_weights_is_left_out_with_a_remark(evaluated_run,
     call_main(export, f"--run_dir={run_dir}", f"--output_dir={tmp_path}/export")
     remark, wrote = capsys.readouterr().out.splitlines()[-2:]
     assert remark == (
-        f"{run_dir}: its evaluation is not known to be of its present weights, so the export has no post-processing "
+        f"{run_dir}: its evaluation cannot be matched to its present weights, so the export has no post-processing "
         f"and the model card no scores; run eval.py --run_dir={run_dir} --context=recording and export again"
     )
     assert wrote == f"wrote {tmp_path}/export"

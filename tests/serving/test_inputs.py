@@ -42,13 +42,13 @@ def test_a_folder_stands_for_its_media_and_other_files_are_named(folder):
     inputs = find_inputs(["."])
     # A link in a circle cannot be read; it must be named as a failure rather than left out in silence.
     assert names(inputs) == ["a, b.mp4", "c.WAV", "d.mkv", "loop.mp4"]
-    assert inputs.many and inputs.remarks == [".: left out, not a sound or video file: notes.txt"]
+    assert inputs.many and inputs.remarks == [".: left out, neither sound nor video: notes.txt"]
 
 
 def test_many_other_files_are_counted(folder):
     for k in range(8):
         (folder / f"sub/{k}.txt").write_text("")
-    remark = "sub: left out, not a sound or video file: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 3 more"
+    remark = "sub: left out, neither sound nor video: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 3 more"
     assert find_inputs(["sub"]).remarks == [remark]
 
 

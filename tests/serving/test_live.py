@@ -132,7 +132,7 @@ def test_a_long_sound_is_standardised_by_its_first_seconds_and_stderr_says_so(ex
     assert capsys.readouterr().err.splitlines() == [
         MEANING,
         "reading 16000 Hz mono PCM from stdin; values come 0.04 s late",
-        "the first lines come after 1.2 s, whose sound gives the constants",
+        "the first lines come after 1.2 s, whose sound gives mean and deviation",
         f"the sound is standardised by its first 1.2 s; a whole file would use all of it ({sound})",
     ]
 
@@ -226,7 +226,7 @@ def test_stdin_that_is_a_terminal_or_closed_is_refused(exported, monkeypatch):
     [
         (b"", "no sound came in on stdin; use ffmpeg"),
         (b"\0" * 640, "the sound on stdin is shorter than one frame of 40 ms"),
-        (b"RIFF" + b"\0" * 4_000, "stdin holds a WAV file, and --input=- reads bare samples; use ffmpeg"),
+        (b"RIFF" + b"\0" * 4_000, "stdin holds a WAV file, but --input=- reads samples without a header; use ffmpeg"),
         (b"ID3" + b"\0" * 4_000, "stdin holds a MP3 file"),
     ],
 )

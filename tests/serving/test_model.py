@@ -132,7 +132,7 @@ def test_a_saved_model_without_the_signature_or_of_another_modality_is_refused(e
     write_json(other / "predict.json", contract_of(TINY, "audiovisual"))
     assert refusal(other) == (
         f"{other}: predict.json describes a model of modality 'audiovisual', but the SavedModel takes audio; "
-        "they belong to different models, export again"
+        "the two belong to different models; export again"
     )
     foreign = tmp_path / "foreign"
     module = tf.Module()

@@ -208,7 +208,7 @@ def test_a_missing_package_is_one_line_before_any_work(tmp_path, monkeypatch, mi
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError) as refused:
         call_main(export, "--run_dir=no_such_run", f"--output_dir={tmp_path}/export", "--format=onnx")
-    assert str(refused.value) == f'ONNX needs {missing}, which must be installed; run pip install "affect[onnx]"'
+    assert str(refused.value) == f'--format=onnx lacks the packages {missing}; run pip install "affect[onnx]"'
 
 
 @pytest.mark.slow

@@ -113,9 +113,9 @@ def test_inputs_of_wholly_equal_names_are_refused():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"output": "hard.csv"}, r"^hard\.csv is a file that is read and would be overwritten"),
-        ({"output": "soft.csv"}, r"^soft\.csv is a file that is read and would be overwritten"),
-        ({"overlay": "a/../a/talk.mp4"}, r"^a/\.\./a/talk\.mp4 is a file that is read and would be overwritten"),
+        ({"output": "hard.csv"}, r"^hard\.csv is an input and would be overwritten"),
+        ({"output": "soft.csv"}, r"^soft\.csv is an input and would be overwritten"),
+        ({"overlay": "a/../a/talk.mp4"}, r"^a/\.\./a/talk\.mp4 is an input and would be overwritten"),
         ({"output": "model/predict.json"}, r"^model/predict\.json lies in the folder of the model"),
         ({"output": "model/new.csv"}, "lies in the folder of the model"),
         ({"output": ""}, "^--output is empty"),
@@ -139,8 +139,8 @@ def test_paths_that_cannot_or_must_not_be_written_are_refused(workplace, flags, 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"output": "x.csv"}, r"^--output=x\.csv must name a folder, as there are several inputs"),
-        ({"overlay": "a"}, r"^a/talk\.mp4 is a file that is read"),
+        ({"output": "x.csv"}, r"^--output=x\.csv must name a folder, because --input names a folder or several files"),
+        ({"overlay": "a"}, r"^a/talk\.mp4 is an input"),
     ],
 )
 def test_folders_of_several_inputs_are_checked_too(flags, message):

@@ -266,7 +266,7 @@ def test_one_bad_file_in_a_folder_does_not_stop_the_others(gauges, clip, tmp_pat
     names = ["b.mkv.csv", "b.mkv.json", "b.mkv.png", "b.mp4.csv", "b.mp4.json", "b.mp4.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     told = capsys.readouterr()
-    assert f"{folder}: left out, not a sound or video file: notes.txt" in told.err
+    assert f"{folder}: left out, neither sound nor video: notes.txt" in told.err
     assert "failed a.mp4: " in told.err and told.out.splitlines()[-1] == MEANING
     content = json.loads((tmp_path / "out/b.mp4.json").read_text())
     assert content["source"] == "b.mp4" and content["meaning"] == [MEANING, PROHIBITED]
@@ -289,8 +289,8 @@ def test_a_plot_and_an_overlay_are_written(gauges, clip, tmp_path):
         (("--output=talk.txt",), r"^--output=talk\.txt must end with \.csv or \.json"),
         (("--output=talk.csv", "--audio=gone.wav"), r"^--audio=gone\.wav does not exist"),
         (("--output=out", "--input=talk.mp4,more.mp4", "--audio=more.mp4"), "^--audio belongs to one --input"),
-        (("--overlay=talk.mp4",), r"^talk\.mp4 is a file that is read"),
-        (("--overlay=more.mp4", "--audio=more.mp4"), r"^more\.mp4 is a file that is read"),
+        (("--overlay=talk.mp4",), r"^talk\.mp4 is an input"),
+        (("--overlay=more.mp4", "--audio=more.mp4"), r"^more\.mp4 is an input"),
         (("--output=talk.csv", "--plot=more.mp4/x.png"), r"^--plot=more\.mp4/x\.png: .*more\.mp4 is not a folder"),
     ],
 )
@@ -308,7 +308,7 @@ def test_stdin_goes_to_the_live_prediction(monkeypatch):
     monkeypatch.setattr(live, "predict_stdin", lambda *call: calls.append(call))
     call_main(predict, "--model_dir=m", "--input=-", "--calibration_secs=4", "--raw")
     assert calls == [("m", 4.0, True)]
-    with pytest.raises(UserError, match=r"^--input=- stands alone and prints to stdout; leave out --plot"):
+    with pytest.raises(UserError, match=r"^--input=- must be the only input and prints to stdout; leave out --plot"):
         call_main(predict, "--model_dir=m", "--input=-", "--plot=x.png")
 
 
