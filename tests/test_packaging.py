@@ -30,6 +30,7 @@ COMMANDS = {
     "affect-report": "affect.evaluation.report",
     "affect-analysis": "affect.evaluation.analysis",
     "affect-export": "affect.serving.export",
+    "affect-predict": "affect.serving.predict",
     "affect-describe": "affect.models.describe",
 }
 # Everything that goes into a wheel.
@@ -190,4 +191,10 @@ def test_the_wheel_and_its_requirements_in_an_empty_environment_run_the_whole_ch
     installed.run("affect-report", "--run_dirs=run", "--baseline=baseline", "--output=report.html")
     installed.run("affect-export", "--run_dir=run", "--output_dir=export")
     assert "lstm" in installed.run("affect-describe", "--preset=demo", "--modality=audio")
-    assert (installed.scratch / "export/saved_model.pb").is_file()
+    sound = "corpus/recordings_audio/test_1.wav"
+    installed.run(
+        "affect-predict", "--model_dir=export", f"--input={sound}", "--output=test_1.csv", "--plot=test_1.png"
+    )
+    rows = (installed.scratch / "test_1.csv").read_text().splitlines()
+    assert rows[0] == "time,arousal,valence,face_found,training_data" and len(rows) == 1 + 100
+    assert (installed.scratch / "test_1.png").read_bytes().startswith(b"\x89PNG")

@@ -22,7 +22,6 @@ The settings of the crops and the ranges of level and face share come from the m
 weights without their data, --without_data leaves these out.
 
 Example:
-  python eval.py --run_dir=runs/audio --context=recording
   python -m affect.serving.export --run_dir=runs/audio --output_dir=runs/audio/export
 """
 

@@ -191,7 +191,7 @@ def test_an_evaluation_of_other_weights_or_chains_is_left_out_with_one_remark(ru
     evaluation = read_evaluation(run)
     assert evaluation.scores == {} and evaluation.chains is None and evaluation.context is None
     (remark,) = evaluation.remarks
-    reason = "it was not evaluated" if case == "no evaluation" else "its evaluation cannot be matched to its present weights"
+    reason = "it was not evaluated" if case == "no evaluation" else "its evaluation cannot be matched to its present"
     assert remark.startswith(f"{run.path}: {reason}")
     assert remark.endswith(f"run eval.py --run_dir={run.path} --context=recording and export again")
 

@@ -122,6 +122,6 @@ def test_a_recording_without_frames_has_no_values():
 @pytest.mark.parametrize("statistic", ["recording_mean", "recording_deviation"])
 def test_a_chain_with_statistics_of_each_recording_is_refused_unless_raw(statistic):
     chain = PostProcessing(25.0, **{statistic: 0.2})
-    with pytest.raises(UserError, match=r"post-processing of valence takes .* whole recording.*; add --raw"):
+    with pytest.raises(UserError, match=r"post-processing of valence needs .* whole recording.*; add --raw"):
         OnlineChains(contract(None, chain))
     assert OnlineChains(contract(None, chain), raw=True).latency_frames == 0
