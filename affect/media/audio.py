@@ -81,15 +81,14 @@ def _read(path: Path, mixer: Mixer) -> tuple[np.ndarray, list[str]]:
 
 
 def _to_pcm(blocks: Iterator[Block], mixer: Mixer, path: Path) -> np.ndarray:
-    pcm, size = [np.empty(0, np.int16)], 0
+    pcm = bytearray()  # grows in place, while joining arrays at the end would hold the recording twice
     for block in _resampled(blocks, mixer, path):
-        pcm.append(np.clip(np.rint(block * PCM_FULL_SCALE), -32_768, 32_767).astype(np.int16))
-        size += block.size
-        if size > MAX_HOURS * 3600 * SAMPLE_RATE_HZ:
+        pcm += np.clip(np.rint(block * PCM_FULL_SCALE), -32_768, 32_767).astype(np.int16).tobytes()
+        if len(pcm) > MAX_HOURS * 3600 * SAMPLE_RATE_HZ * 2:
             raise UserError(f"{path}: longer than {MAX_HOURS} hours; split it into several recordings")
-    if not size:
+    if not pcm:
         raise UserError(f"{path}: the file contains no samples")
-    return np.concatenate(pcm)
+    return np.frombuffer(pcm, np.int16)
 
 
 def _resampled(blocks: Iterator[Block], mixer: Mixer, path: Path) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tracemalloc
 
 import av
 import numpy as np
@@ -348,3 +349,14 @@ def test_mean_and_std_are_those_of_the_samples():
     mean, std = mean_and_std(pcm)
     assert mean == pytest.approx(pcm.mean() / 32_768, abs=1e-9)
     assert std == pytest.approx(pcm.std() / 32_768, rel=1e-9)
+
+
+def test_a_long_recording_is_held_only_once(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.zeros(1200 * 16_000, np.int16), 16_000)
+    tracemalloc.start()
+    try:
+        pcm = read_audio(tmp_path / "long.wav")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert pcm.size == 1200 * 16_000 and peak < 1.7 * pcm.nbytes
