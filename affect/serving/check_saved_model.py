@@ -24,9 +24,11 @@ def main() -> None:
     """Checks all signatures."""
     folder, example_path = sys.argv[1:]
     with np.load(example_path, allow_pickle=False) as example:
-        inputs = {name: tf.constant(example[name]) for name in example.files if name != "predictions"}
-        expected = example["predictions"]
+        inputs = {name: tf.constant(example[name]) for name in ("audio", "video", "waveform") if name in example.files}
+        expected, signatures = example["predictions"], example["signatures"].tolist()
     model = tf.saved_model.load(folder)
+    if sorted(model.signatures) != sorted(signatures):
+        sys.exit(f"it has the signatures {', '.join(model.signatures) or 'none'} instead of {', '.join(signatures)}")
     for name, signature in model.signatures.items():
         run = streamed if name == STREAM else whole
         predictions = run(signature, inputs)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from affect.config import modalities_of
+from affect.config import DIMENSIONS, modalities_of
 from affect.errors import UserError
 from affect.evaluation.chain import PostProcessing
 from affect.evaluation.scores import Context
@@ -143,6 +143,17 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def label_delay_frames(self) -> int:
         """Returns `label_delay_secs` in whole frames."""
         return round(self.label_delay_secs * self.frame_rate_hz)
+
+    def __post_init__(self):
+        if self.outputs != DIMENSIONS:
+            raise ValueError(f"outputs are {', '.join(self.outputs)}; expected {', '.join(DIMENSIONS)}")
+        for name in ("delay_frames", "label_delay_secs"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.postprocessing is not None and set(self.postprocessing) != set(DIMENSIONS):
+            raise ValueError(
+                f"postprocessing has chains of {', '.join(self.postprocessing) or 'nothing'}; it needs both"
+            )
 
     @property
     def synthetic(self) -> bool:

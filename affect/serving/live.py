@@ -8,7 +8,9 @@ no longer than that, the values are also those of a file.
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
@@ -68,6 +70,8 @@ def predict_stdin(
         _tell(f"the first lines come after {calibration_secs:g} s, whose sound gives mean and deviation")
     source, output = _Source(stdin, contract.frame_samples), stdout or sys.stdout
     told = 0
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only there can handlers be set
+    previous = signal.signal(signal.SIGINT, source.interrupt) if in_main_thread else None
     try:
         printer = _Printer(chains, contract, output)
         for frames in source.frames():
@@ -80,6 +84,9 @@ def predict_stdin(
     except BrokenPipeError:
         # The reader has closed the pipe, as `head` does. Python flushes stdout at exit; that must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, previous)
     if source.interrupted:
         raise KeyboardInterrupt
 
@@ -107,8 +114,16 @@ class _Source:
         self._stdin = stdin
         self._frame_bytes = frame_samples * _SAMPLE_BYTES
         self._frames = 0
+        self._waiting = False
         self.rest = np.empty(0, np.int16)
         self.interrupted = False
+
+    def interrupt(self, *_: object) -> None:
+        """Ends the sound on Ctrl-C, so that the lines of what has come in are printed; a second one ends at once."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.interrupted = True
+        if self._waiting:
+            raise KeyboardInterrupt
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yields int16 [frames, frame_samples], as many as have come in.
@@ -140,10 +155,15 @@ class _Source:
     def _read(self) -> bytes:
         """Waits for sound and returns what has come in; nothing at the end."""
         try:
+            self._waiting = True
+            if self.interrupted:
+                return b""
             return self._stdin.read1(_BLOCK_BYTES)  # pyright: ignore[reportAttributeAccessIssue] - a buffered reader
         except KeyboardInterrupt:
             self.interrupted = True
             return b""
+        finally:
+            self._waiting = False
 
 
 class _Printer:

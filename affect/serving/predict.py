@@ -30,6 +30,7 @@ Example:
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,17 +88,33 @@ def predict_files(
     failed: list[str] = []
     for path, target in zip(inputs.files, targets, strict=True):
         try:
+            if inputs.many:
+                target = _without_impossible_overlay(path, target)
             _predict_file(model, model_dir, path, others[0] if others else None, target, raw)
-        except Exception as error:  # no error in one file may stop the others
-            if len(inputs.files) == 1:
-                raise
-            failed.append(path.name)
+        except Exception as error:  # whatever a file causes is its own failure and not that of the others
             cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            if len(inputs.files) == 1:
+                raise (error if isinstance(error, UserError | OSError) else UserError(f"{path}: {cause}")) from error
+            failed.append(path.name)
             _tell(f"failed {path.name}: {cause}")
     if len(failed) < len(inputs.files):
         print(MEANING)
     if failed:
         raise UserError(f"{len(failed)} of {len(inputs.files)} files failed: {', '.join(failed)}")
+
+
+def _without_impossible_overlay(path: Path, target: Targets) -> Targets:
+    """Gives up the overlay of a file without pictures, if anything else is written for it; a remark says so."""
+    from affect.serving.overlay import check_overlay
+
+    if target.overlay is None or len(target.all) == 1:
+        return target
+    try:
+        check_overlay(path, None, target.overlay)
+    except UserError as error:
+        _tell(f"no overlay: {error}")
+        return replace(target, overlay=None)
+    return target
 
 
 def _predict_file(
@@ -169,7 +186,7 @@ def define_flags() -> None:
     flags.DEFINE_string("plot", None, "PNG to write; with several inputs a folder.")
     flags.DEFINE_string("overlay", None, "Video to write, .mp4; with several inputs a folder.")
     flags.DEFINE_bool("raw", False, "Leave out the post-processing chain.")
-    flags.DEFINE_float("calibration_secs", 10.0, "With --input=-: seconds for mean and deviation of the sound.", 0.04)
+    flags.DEFINE_float("calibration_secs", 10.0, "With --input=-: seconds for mean and deviation, 0.04 to 600.")
 
 
 def main() -> None:
@@ -184,6 +201,8 @@ def main() -> None:
         raise UserError(
             f"--input=- must be the only input and prints to stdout; leave out {', '.join(unused) or 'the others'}"
         )
+    if not 0.04 <= args.calibration_secs <= 600.0:
+        raise UserError(f"--calibration_secs={args.calibration_secs:g} must be between 0.04 and 600")
     from affect.serving import live
 
     live.predict_stdin(args.model_dir, args.calibration_secs, args.raw)

@@ -11,6 +11,7 @@ import numpy as np
 
 from affect.config import ModelConfig
 from affect.errors import UserError
+from affect.serving.signatures import STREAM, WAVEFORM, WHOLE
 
 if TYPE_CHECKING:
     import keras
@@ -37,11 +38,12 @@ def check_reload(
       UserError: the model cannot be loaded or run, or a prediction differs by more than 1e-5; the message says which.
     """
     example = _inputs(network, config, modality, standardise)
+    example["signatures"] = np.array([WHOLE, STREAM] if modality == "video" else [WHOLE, WAVEFORM, STREAM])
     example["predictions"] = _predictions(network, {name: example[name] for name in network.input})
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "example.npz"
         np.savez(path, **example)
-        command = [sys.executable, "-I", str(_SCRIPT), str(folder.absolute()), str(path)]
+        command = [sys.executable, "-P", str(_SCRIPT), str(folder.absolute()), str(path)]
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, env=environment, cwd=scratch, capture_output=True, text=True, errors="replace")
     if done.returncode:

@@ -232,6 +232,8 @@ class LiveStream:
                 "sound, or give the constants"
             )
         else:
+            if 0.0 < self.sound.deviation < SILENT_BELOW:  # digital silence has a remark of its own
+                self.remarks.append("the sound is silent")
             self.remarks += distance_remarks(self._model.contract, sound_level_dbfs(self.sound.deviation), None)
         self._stream = Stream(self._model, self.sound)
         held, self._held = self._held, []

@@ -29,6 +29,9 @@ def test_an_unknown_a_missing_and_a_wrong_field_are_refused(tmp_path):
     for wrong, message in (
         (content | {"gain": 2}, "predict.json: .*unknown field `gain`"),
         (content | {"standardise": "batch"}, r"predict.json: Invalid enum value 'batch' - at `\$.standardise"),
+        (content | {"outputs": ["valence", "arousal"]}, "outputs are valence, arousal; expected arousal, valence"),
+        (content | {"label_delay_secs": -0.2}, "label_delay_secs is -0.2; it must be at least 0"),
+        (content | {"postprocessing": {"arousal": {"frame_rate": 25.0}}}, "has chains of arousal; it needs both"),
         (without_modality, "predict.json: .*missing required field `modality`"),
     ):
         write_json(tmp_path / CONTRACT_NAME, wrong)

@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from affect.evaluation.chain import PostProcessing
 from affect.serving import model, predict
 from affect.serving.live import predict_stdin
 from affect.serving.model import ServedModel
-from affect.serving.streaming import SoundConstants, Stream
+from affect.serving.streaming import LiveStream, SoundConstants, Stream
 from affect.serving.wording import MEANING, SYNTHETIC
 from affect.storage import write_json
 from tests.helpers.commands import REPOSITORY
@@ -248,6 +249,22 @@ def test_ctrl_c_prints_the_lines_of_the_sound_so_far(exported):
     with pytest.raises(KeyboardInterrupt):
         predict_stdin(str(exported), stdin=Pipe(pcm, interrupted=True), stdout=output)
     assert output.getvalue().splitlines() == lines_of(exported, Pipe(pcm))
+
+
+def test_ctrl_c_while_the_network_works_prints_the_lines_of_the_sound_so_far(exported, monkeypatch):
+    push, output, before = LiveStream.push, io.StringIO(), signal.getsignal(signal.SIGINT)
+
+    def interrupted(stream, frames):
+        values = push(stream, frames)
+        os.kill(os.getpid(), signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(LiveStream, "push", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_stdin(str(exported), stdin=Pipe(pcm_of(6_400).tobytes(), sizes=(2560,)), stdout=output)
+    monkeypatch.setattr(LiveStream, "push", push)
+    assert output.getvalue().splitlines() == lines_of(exported, Pipe(pcm_of(6_400)[:1280].tobytes()))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly(exported):

@@ -213,8 +213,9 @@ def test_a_missing_package_is_one_line_before_any_work(tmp_path, monkeypatch, mi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("modality", ["audio", "video", "audiovisual"])
-def test_the_papers_network_in_onnx_runtime_equals_the_training_network(tmp_path, modality):
-    config = get_preset("paper", modality).model
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+def test_a_preset_in_onnx_runtime_equals_the_training_network(tmp_path, preset, modality):
+    config = get_preset(preset, modality).model
     network = build_network(config, modality)
     rng = np.random.default_rng(1)
     # Small changes: with 50 layers, larger ones let the features grow beyond what float32 can compare.

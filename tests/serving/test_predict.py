@@ -33,7 +33,7 @@ from tests.helpers.contracts import CONTRACT, FACES
 from tests.helpers.gauge import write_gauge
 from tests.helpers.in_process import call_main
 from tests.helpers.sounds import tone
-from tests.helpers.trees import face_pictures, write_video
+from tests.helpers.trees import face_pictures, tones, write_video, write_wav
 from tests.helpers.videos import write_clip
 from tfrecords_tools.corpora.layouts import find_corpus
 from tfrecords_tools.pipeline import make_tfrecords
@@ -271,6 +271,30 @@ def test_one_bad_file_in_a_folder_does_not_stop_the_others(gauges, clip, tmp_pat
     content = json.loads((tmp_path / "out/b.mp4.json").read_text())
     assert content["source"] == "b.mp4" and content["meaning"] == [MEANING, PROHIBITED]
     assert any("not evaluated" in remark for remark in content["remarks"])
+
+
+def test_a_file_of_sound_in_a_list_has_no_overlay_but_all_other_outputs(gauges, clip, tmp_path, capsys):
+    write_wav(tmp_path / "voice.wav", tones(44_100, 1.0))
+    folders = (f"--output={tmp_path}/out", f"--overlay={tmp_path}/out")
+    call_main(predict, f"--model_dir={gauges}/audio", f"--input={clip}", f"--input={tmp_path}/voice.wav", *folders)
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["talk.csv", "talk.json", "talk.mp4", "voice.csv", "voice.json"]
+    assert "no overlay: " in capsys.readouterr().err
+
+
+def test_whatever_a_single_file_causes_is_one_line(gauges, clip, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise KeyError("of a library")
+
+    monkeypatch.setattr("affect.serving.prediction.predict_recording", fail)
+    with pytest.raises(UserError, match=r"talk\.mp4: KeyError: 'of a library'$"):
+        call_main(predict, f"--model_dir={gauges}/audio", f"--input={clip}", f"--output={tmp_path}/o.csv")
+
+
+@pytest.mark.parametrize("secs", ["inf", "nan", "0", "601"])
+def test_a_calibration_of_no_or_endless_length_is_refused(gauges, secs):
+    with pytest.raises(UserError, match=rf"^--calibration_secs={secs} must be between 0\.04 and 600$"):
+        call_main(predict, f"--model_dir={gauges}/audio", "--input=-", f"--calibration_secs={secs}")
 
 
 def test_a_plot_and_an_overlay_are_written(gauges, clip, tmp_path):

@@ -352,6 +352,17 @@ def test_a_model_that_does_not_load_fails_the_check_with_the_reason(folders, tmp
         check_reload(tmp_path, network, config, modality)
 
 
+def test_a_model_that_lacks_a_signature_fails_the_check(folders, tmp_path):
+    _, network, config, modality = folders("framed audio")
+    module = tf.Module()
+    serve = tf.function(lambda audio: {"predictions": audio[..., :2]}, [tf.TensorSpec((None, None, 640), name="audio")])
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": serve})
+    with pytest.raises(
+        UserError, match="signatures serving_default instead of serving_default, predict_waveform, stream"
+    ):
+        check_reload(tmp_path, network, config, modality)
+
+
 def test_a_check_that_is_killed_says_so(folders, monkeypatch):
     folder, network, config, modality = folders("framed audio")
     killed = subprocess.CompletedProcess([], -9, stdout="", stderr="I0000 an unrelated remark")
