@@ -17,11 +17,19 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from affect.config import Experiment
 from affect.errors import UserError
 from affect.storage import read_json, sha256_of
+
+
+class TrainingOrigin(msgspec.Struct):
+    """What `environment.json` says about the data that a run was trained on."""
+
+    data_fingerprint: str
+    synthetic_data: bool
 
 
 @dataclass(frozen=True)

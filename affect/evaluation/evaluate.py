@@ -9,7 +9,6 @@ RUN_DIR/eval/
 from pathlib import Path
 
 import keras
-import msgspec
 from msgspec.structs import replace
 
 from affect.config import Experiment
@@ -24,15 +23,8 @@ from affect.evaluation.predictions import predict
 from affect.evaluation.scores import Context, Digests, Metrics
 from affect.evaluation.scoring import compute_metrics
 from affect.models.trained import TrainedNetwork
-from affect.runs import RunFolder
+from affect.runs import RunFolder, TrainingOrigin
 from affect.storage import check_replaceable, read_json, remove_leftovers, write_json
-
-
-class _TrainingData(msgspec.Struct):
-    """What `environment.json` says about the data that a run was trained on."""
-
-    data_fingerprint: str
-    synthetic_data: bool
 
 
 def evaluate(
@@ -66,7 +58,7 @@ def evaluate(
         check_replaceable(run.evaluation(name), "predictions_postprocessed")
     labelled_recordings(manifest, "dev", experiment.data.data_dir)
 
-    training_data = read_json(run.environment, _TrainingData, hint="was the run trained by train.py?")
+    training_data = read_json(run.environment, TrainingOrigin, hint="was the run trained by train.py?")
     same_data = manifest.has_fingerprint(training_data.data_fingerprint)
     if not same_data:
         print(

@@ -139,11 +139,6 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     postprocessing_context: Context | None = None
     training_data: TrainingData | None
 
-    @property
-    def label_delay_frames(self) -> int:
-        """Returns `label_delay_secs` in whole frames."""
-        return round(self.label_delay_secs * self.frame_rate_hz)
-
     def __post_init__(self):
         if self.outputs != DIMENSIONS:
             raise ValueError(f"outputs are {', '.join(self.outputs)}; expected {', '.join(DIMENSIONS)}")
@@ -154,6 +149,11 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise ValueError(
                 f"postprocessing has chains of {', '.join(self.postprocessing) or 'nothing'}; it needs both"
             )
+
+    @property
+    def label_delay_frames(self) -> int:
+        """Returns `label_delay_secs` in whole frames."""
+        return round(self.label_delay_secs * self.frame_rate_hz)
 
     @property
     def synthetic(self) -> bool:

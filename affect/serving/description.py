@@ -18,20 +18,13 @@ from affect.errors import UserError
 from affect.evaluation.chain import PostProcessing, read_chains
 from affect.evaluation.scores import Context, Metrics, scores_that_belong_together
 from affect.media.settings import DecodingSettings
-from affect.runs import RunFolder
+from affect.runs import RunFolder, TrainingOrigin
 from affect.serving.contract import LABEL_TIME, Contract, FaceCrops, Spread, TrainingData, sound_level_dbfs
 from affect.storage import join, read_json
 from affect.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 # The only layout whose releases may ship face boxes, see `tfrecords_tools.corpora.avec2016`.
 _LAYOUT_WITH_BOXES = "avec2016"
-
-
-class _Origin(msgspec.Struct):
-    """What `environment.json` says about the data that a run was trained on."""
-
-    data_fingerprint: str
-    synthetic_data: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,9 @@ def open_training_data(run: RunFolder, experiment: Experiment) -> Manifest:
         manifest = open_data(experiment)
     except UserError as error:
         raise UserError(f"{error}; if they have moved, {way_out}") from error
-    origin = read_json(run.environment, _Origin, hint="was the run trained by train.py? If not, add --without_data")
+    origin = read_json(
+        run.environment, TrainingOrigin, hint="was the run trained by train.py? If not, add --without_data"
+    )
     if not manifest.has_fingerprint(origin.data_fingerprint):
         raise UserError(f"{experiment.data.data_dir} holds other data than {run.path} was trained on; {way_out}")
     return manifest
@@ -194,7 +189,7 @@ def _remembered(run: RunFolder) -> TrainingData | None:
     if not run.environment.is_file():
         return None
     unknown = dict.fromkeys(("layout", "recordings", "subjects", "frames", "sound_level_dbfs", "face_share"))
-    return TrainingData(synthetic=read_json(run.environment, _Origin).synthetic_data, **unknown)
+    return TrainingData(synthetic=read_json(run.environment, TrainingOrigin).synthetic_data, **unknown)
 
 
 def _spread(values: Sequence[float]) -> Spread | None:

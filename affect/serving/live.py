@@ -22,7 +22,7 @@ from affect.serving.contract import Contract
 from affect.serving.model import ServedModel
 from affect.serving.online_chain import OnlineChains
 from affect.serving.streaming import LiveStream, SoundConstants
-from affect.serving.wording import MEANING, SYNTHETIC
+from affect.serving.wording import MEANING, NOT_EVALUATED, SYNTHETIC
 from affect.timebase import SAMPLE_RATE_HZ
 
 _BLOCK_BYTES = 2**16  # 2 s; a pipe holds no more. A live source delivers what it has.
@@ -97,7 +97,7 @@ def _opening(contract: Contract, chains: OnlineChains, raw: bool) -> Iterator[st
         yield SYNTHETIC
     yield MEANING
     if contract.postprocessing is None and not raw:
-        yield "the curve is raw: the run was not evaluated before its export, so there is no post-processing"
+        yield NOT_EVALUATED
     latency_secs = (contract.delay_frames + chains.latency_frames) / contract.frame_rate_hz
     yield f"reading {contract.sample_rate_hz} Hz mono PCM from stdin; values come {latency_secs:.2f} s late"
 

@@ -14,7 +14,7 @@ never an input. Files appear complete or not at all.
 
 The values are those of `eval.py --context=recording`, post-processed with the constants of the development set unless
 --raw. Remarks (no face, silence, an unusual level, ...) go to stderr and into the JSON. Memory does not grow with the
-video: two hours need less than 2 GiB.
+video: two hours took 1.9 GiB with a small network.
 
 --input=- reads 16 kHz mono PCM, signed 16 bit, from stdin, and prints CSV lines as the values become ready. The sound
 is standardised by the mean and deviation of its first --calibration_secs seconds.

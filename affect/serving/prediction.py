@@ -25,7 +25,7 @@ from affect.media.tracking import SMOOTHING_SIGMA_SECS
 from affect.serving.contract import CONTRACT_NAME, Contract, FaceCrops, distance_remarks, sound_level_dbfs
 from affect.serving.model import ServedModel
 from affect.serving.streaming import SoundConstants, Stream
-from affect.serving.wording import SYNTHETIC
+from affect.serving.wording import NOT_EVALUATED, SYNTHETIC
 from affect.timebase import FRAME_RATE_HZ, FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 # Frames per call of the network. Longer chunks are no faster and need more memory: see docs/serving.md.
@@ -98,7 +98,7 @@ def predict_recording(
         columns = zip(contract.outputs, predicted.T, strict=True)
         predicted = np.column_stack([chains[name].apply(column) for name, column in columns])
     elif not raw:
-        remarks.append("the curve is raw: the run was not evaluated before its export, so there is no post-processing")
+        remarks.append(NOT_EVALUATED)
     # Preprocessing draws contact sheets, prediction does not.
     remarks += [remark.removesuffix("; see the contact sheet") for remark in decoded.remarks]
     level = sound_level_dbfs(decoded.audio_std) if model.takes_audio else None

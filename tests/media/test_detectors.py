@@ -1,6 +1,7 @@
 """Face detectors: a real portrait planted at known places, turned, dark and talking, and pictures without a face."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -180,3 +181,15 @@ def test_a_picture_is_reduced_to_a_height_and_never_enlarged():
     assert small.shape == (24, 32, 3)
     np.testing.assert_array_equal(small[:, 0, 0], np.arange(0, 240, 10))
     assert reduced(picture, 480) is picture and reduced(small, 240) is small
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_that_two_threads_call_at_the_same_time_gives_the_boxes_of_one(name):
+    detector = make_detector(name)
+    pictures = [np.roll(portrait(), 20 * shift, axis=1) for shift in range(8)]
+    alone = [detector([picture])[0] for picture in pictures]
+    assert any(len(boxes) for boxes in alone)
+    with ThreadPoolExecutor(2) as pool:
+        together = [boxes for (boxes,) in pool.map(detector, [[picture] for picture in pictures])]
+    for expected, found in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(found, expected)
